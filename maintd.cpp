@@ -48,12 +48,12 @@ constexpr auto writing_limit = 60s;    // for the whole answer
 constexpr auto draining_silence = 5s;  // without a byte: the client has long had its answer
 constexpr auto draining_limit = 60s;   // in all: an upload that goes on has to end
 constexpr auto stopping_limit = 2s;    // from the signal to the exit
-constexpr auto quiet_after = 1s;  // a connection on which nothing has moved for so long is quiet
+constexpr auto quiet_after = 1s;       // without an event, a connection is called quiet
 constexpr auto look_interval = 100ms;  // between two looks at the quiet connections
 constexpr auto count_interval = 1s;    // between two counts on the terminal
 constexpr auto retry_interval = 5ms;   // before something that failed is tried again
 
-constexpr std::size_t table_limit = 4096;     // connections at a time, of some 50 bytes each
+constexpr std::size_t table_limit = 4096;     // connections at a time, of some 90 bytes each
 constexpr rlim_t own_descriptors = 16;        // streams, pipe, listener, and some inherited ones
 constexpr int backlog = 4096;                 // connections that may wait for accept()
 constexpr int accept_batch = 64;              // accepted in a row, before all others have a turn
@@ -69,8 +69,8 @@ constexpr std::size_t page_limit = 16 << 20;  // bytes: a larger page is a mista
     std::exit(status);
 }
 
-bool is_one_of(int error, std::initializer_list<int> errors) {
-    return std::find(errors.begin(), errors.end(), error) != errors.end();
+bool is_one_of(int number, std::initializer_list<int> numbers) {
+    return std::find(numbers.begin(), numbers.end(), number) != numbers.end();
 }
 
 // What recv() and send() say when they may succeed later: they would have had to wait, or the
@@ -196,17 +196,18 @@ extern "C" void on_stop_signal(int) {
     errno = error;  // the interrupted code may be about to look at it
 }
 
-// Returns the end of a pipe that a signal makes readable. What was ignored at start stays so:
-// nohup.
+// Returns the end of a pipe that a stop signal makes readable. A signal that was ignored at start
+// (nohup) stays so. Output that nobody reads, or that a background job writes, must not kill or
+// stop the server: SIGPIPE and SIGTTOU are ignored.
 Fd catch_stop_signals() {
     std::array<int, 2> ends{};
     if (pipe(ends.data()) < 0 || fcntl(ends[1], F_SETFL, O_NONBLOCK) < 0) die("pipe");
     wake_writer = ends[1];
-    for (const int number : {SIGHUP, SIGINT, SIGTERM, SIGPIPE}) {
+    for (const int number : {SIGHUP, SIGINT, SIGTERM, SIGPIPE, SIGTTOU}) {
         struct sigaction action {};
         if (sigaction(number, nullptr, &action) < 0) die("sigaction");
         if (action.sa_handler == SIG_IGN) continue;
-        action.sa_handler = number == SIGPIPE ? SIG_IGN : on_stop_signal;
+        action.sa_handler = is_one_of(number, {SIGPIPE, SIGTTOU}) ? SIG_IGN : on_stop_signal;
         if (sigaction(number, &action, nullptr) < 0) die("sigaction");
     }
     return Fd{ends[0]};
@@ -253,8 +254,7 @@ struct Server {
     bool progress = false;                  // whether anything was achieved since poll() returned
     unsigned long answered = 0, shown = 0;  // requests, so far and on the terminal
 
-    // Receives what there is, up to a buffer of it. An error ends the input like the client's
-    // close.
+    // Receives what there is, up to a buffer of it. An error ends the input as a close does.
     std::string_view receive(Connection& client) {
         const ssize_t size = recv(client.socket.number, input.data(), input.size(), MSG_DONTWAIT);
         if (size < 0 && is_one_of(errno, passing)) return {};
@@ -279,7 +279,7 @@ struct Server {
         if (size > 0) client.unsent.remove_prefix(static_cast<std::size_t>(size));
         if (!client.unsent.empty()) return;
         ++answered;
-        if (!client.input_ended) shutdown(client.socket.number, SHUT_WR);  // fails? so will recv()
+        if (!client.input_ended) shutdown(client.socket.number, SHUT_WR);  // if not, recv() fails
         client.state = client.input_ended ? State::closed : State::draining;
         client.entered = now;
     }
@@ -326,8 +326,9 @@ struct Server {
     }
 
     // Accepts those who wait, `most` of them. Many have sent their request by then: they are
-    // answered, and never enter the table. There has to be room before accept(), for an accept()
-    // that fails leaves the client in the queue.
+    // answered, and never enter the table. Room is made before accept(), for one that fails leaves
+    // the client in the queue. Its errors: the listener is broken; nobody waits, or resources are
+    // short; or they are those of one client or of its network, which Linux passes on (accept(2)).
     void accept_clients(int most) {
         for (; most > 0; --most) {
             if (table.size() >= capacity) make_room();
@@ -335,14 +336,14 @@ struct Server {
             const int error = client.socket.number < 0 ? errno : 0;
             if (is_one_of(error, {EBADF, EFAULT, EINVAL, ENOTSOCK})) die("accept");
             if (is_one_of(error, {EAGAIN, EWOULDBLOCK, EMFILE, ENFILE, ENOBUFS, ENOMEM})) return;
-            if (error != 0) continue;  // that of one client, or of its network (accept(2))
+            if (error != 0) continue;
             progress = true;
             advance(client, POLLIN);
             if (client.state != State::closed) table.push_back(std::move(client));
         }
     }
 
-    // Does what no event announces: deadlines, another try of accept(), the count on a terminal.
+    // Does what no event announces: ends the waits that are over, shows the count on a terminal.
     void look_around() {
         next_look = now + look_interval;
         for (Connection& client : table)
@@ -365,13 +366,13 @@ struct Server {
         if (ready < 0)  // interrupted, or no memory: try them all, for none of these calls waits
             for (pollfd& each : watched) each.revents = each.fd < 0 ? short{0} : each.events;
         now = Clock::now();
-        progress = false;
+        progress = stop_requests > 0;  // as good: no rest on the way out
         for (std::size_t i = first; i < table.size(); ++i)
             if (const short events = watched[2 + i - first].revents) advance(table[i], events);
         if (look) look_around();
         tidy(first);
         if (watched[1].revents != 0) accept_clients(accept_batch);
-        if (ready != 0 && !progress) std::this_thread::sleep_for(retry_interval);
+        if (ready != 0 && !progress) std::this_thread::sleep_for(retry_interval);  // do not spin
     }
 
     // Serves until a signal asks to stop. Then nobody is lost: all who wait are let in, the port is
