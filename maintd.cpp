@@ -3,6 +3,7 @@
 // The life of a connection:
 //
 //     accept() --> reading --> writing --> draining --> close()
+//                                  `--- nothing can follow ---^
 //
 // Reading lasts until the request line is whole. Nothing of it is kept but its first five bytes:
 // HEAD is answered without the page, all else alike. Writing sends the answer, built at start.
@@ -10,8 +11,8 @@
 // closes, too: close() with unread input makes the kernel send a reset, at which the client's
 // kernel may throw the page away before anybody has seen it (RFC 9112 section 9.6).
 //
-// There is one thread, and no call but poll() waits. The file goes from the parts to the whole:
-// the answer, a request, a connection, all of them, then how the program starts and stops.
+// There is one thread, and no call on a socket waits: poll() does, for all. The file goes from the
+// parts to the whole: the answer, a request, a connection, signals, all connections, the start.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -45,21 +46,31 @@ using Clock = std::chrono::steady_clock;  // unlike the time of day, it is never
 
 constexpr auto reading_limit = 10s;    // from accept() to the end of the request line
 constexpr auto writing_limit = 60s;    // for the whole answer
-constexpr auto draining_silence = 5s;  // without a byte: the client has long had its answer
 constexpr auto draining_limit = 60s;   // in all: an upload that goes on has to end
+constexpr auto draining_silence = 5s;  // without a byte: no more will come, so no reset either
 constexpr auto stopping_limit = 2s;    // from the signal to the exit
-constexpr auto quiet_after = 1s;       // without an event, a connection is called quiet
-constexpr auto look_interval = 100ms;  // between two looks at the quiet connections
+constexpr auto quiet_time = 250ms;     // without an event: poll() need not watch it every time
+constexpr auto look_interval = 100ms;  // at least, between two looks at the quiet connections
 constexpr auto count_interval = 1s;    // between two counts on the terminal
 constexpr auto retry_interval = 5ms;   // before something that failed is tried again
 
 constexpr std::size_t table_limit = 4096;     // connections at a time, of some 90 bytes each
-constexpr rlim_t own_descriptors = 16;        // streams, pipe, listener, and some inherited ones
+constexpr rlim_t own_descriptors = 24;        // streams, pipe, listener, and some inherited ones
 constexpr int backlog = 4096;                 // connections that may wait for accept()
-constexpr int accept_batch = 64;              // accepted in a row, before all others have a turn
+constexpr int accept_batch = 512;             // accepted in a row, before all others have a turn
 constexpr std::size_t line_limit = 8192;      // bytes to wait for the end of a request line
+constexpr int send_room = 65536;              // bytes that the kernel may hold for one slow reader
 constexpr std::size_t buffer_size = 65536;    // bytes to read or receive with one call
 constexpr std::size_t page_limit = 16 << 20;  // bytes: a larger page is a mistake
+
+// What the operator may choose.
+struct Options {
+    std::string address = "::";               // numeric; this one means every address, IPv4 too
+    const char* page = nullptr;               // the file's path, or null for the built-in page
+    unsigned port = 8080, retry_after = 120;  // the latter in seconds
+    unsigned uid = 65534, gid = 65534;        // nobody's, by custom
+    bool wait = false;                        // for the port
+};
 
 // ---- Errors and ownership -----------------------------------------------------------------------
 
@@ -73,14 +84,12 @@ bool is_one_of(int number, std::initializer_list<int> numbers) {
     return std::find(numbers.begin(), numbers.end(), number) != numbers.end();
 }
 
-// What recv() and send() say when they may succeed later: they would have had to wait, or the
-// kernel is short of memory.
-constexpr auto passing = {EAGAIN, EWOULDBLOCK, EINTR, ENOBUFS, ENOMEM};
+// What recv() and send() say of now alone: they would have to wait, or the kernel has no memory.
+constexpr auto transient = {EAGAIN, EWOULDBLOCK, EINTR, ENOBUFS, ENOMEM};
 
 // Owns a descriptor, and closes it exactly once. A negative number is none: a failed call's result.
 struct Fd {
     int number;
-
     explicit Fd(int opened = -1) : number(opened) {}
     Fd(Fd&& other) noexcept : number(std::exchange(other.number, -1)) {}
     Fd& operator=(Fd&& other) noexcept {
@@ -94,14 +103,14 @@ struct Fd {
 
 // ---- The answer: built once, at start -----------------------------------------------------------
 
-// Returns the header of the answer; `retry_after` is in seconds. no-store keeps caches from showing
+// Returns the header of the answer for a page of so many bytes. no-store keeps caches from showing
 // the page when the site is back (RFC 9111 section 5.2.2.5). There is no Date: a 5xx needs none
 // (RFC 9110 section 6.6.1), and a fixed one would be wrong a second later.
-std::string build_header(std::size_t page_size, unsigned retry_after) {
+std::string build_header(std::size_t page_size, const Options& options) {
     return "HTTP/1.1 503 Service Unavailable\r\nServer: maintd\r\nConnection: close\r\n"
            "Cache-Control: no-store\r\nContent-Type: text/html; charset=utf-8\r\nRetry-After: " +
-           std::to_string(retry_after) + "\r\nContent-Length: " + std::to_string(page_size) +
-           "\r\n\r\n";
+           std::to_string(options.retry_after) +
+           "\r\nContent-Length: " + std::to_string(page_size) + "\r\n\r\n";
 }
 
 // Returns the content of the file at `path`; dies where that cannot be a page.
@@ -109,8 +118,7 @@ std::string read_page(const char* path) {
     const std::string name = "page '"s + path + "'";
     const Fd file{open(path, O_RDONLY | O_NONBLOCK)};  // a fifo that nobody writes counts as empty
     if (file.number < 0 || fcntl(file.number, F_SETFL, 0) < 0) die(name);
-    std::string page;
-    std::array<char, buffer_size> buffer;
+    std::string page, buffer(buffer_size, '\0');
     while (const ssize_t size = read(file.number, buffer.data(), buffer.size())) {
         if (size < 0) die(name);
         page.append(buffer.data(), static_cast<std::size_t>(size));
@@ -128,7 +136,7 @@ bool is_over(std::string_view input) {
     if (!input.starts_with("GET ") && !input.starts_with("HEAD ")) return false;
     if (input.find("\r\n\r\n") != input.size() - 4) return false;
     for (auto end = input.find('\n'); end < input.size() - 3; end = input.find('\n', end + 1)) {
-        const char* field = input.data() + end + 1;  // the blank line ends every comparison
+        const char* field = input.data() + end + 1;  // no overrun: no name matches the blank line
         if (strncasecmp(field, "Content-Length", 14) == 0) return false;
         if (strncasecmp(field, "Transfer-Encoding", 17) == 0) return false;
     }
@@ -146,8 +154,7 @@ enum class State {
 
 struct Connection {
     Fd socket;
-    Clock::time_point entered;  // when `state` began
-    Clock::time_point active;   // when poll() last saw something here
+    Clock::time_point entered, seen;  // when `state` began, when poll() last saw something here
     State state = State::reading;
     bool input_ended = false;   // the client has closed its side, or its request is_over()
     std::string_view unsent{};  // the rest of the answer
@@ -155,8 +162,8 @@ struct Connection {
     std::string start{};        // the first of them, enough to tell "HEAD "
 
     // Takes the next input. Returns whether it is time to answer: the request line is whole, or too
-    // long, or its first byte is no "tchar", with which a method begins (RFC 9110 section 5.6.2),
-    // but that of a TLS hello, say. Empty lines before it are skipped (RFC 9112 section 2.2).
+    // long, or is none, a TLS hello say: a method begins with a "tchar" (RFC 9110 section 5.6.2).
+    // Empty lines before the request line are skipped (RFC 9112 section 2.2).
     bool take(std::string_view input) {
         for (const char byte : input) {
             if (++received >= line_limit) return true;
@@ -178,7 +185,7 @@ struct Connection {
     Clock::time_point deadline() const {
         if (state == State::reading) return entered + reading_limit;
         if (state == State::writing) return entered + writing_limit;
-        return std::min(active + draining_silence, entered + draining_limit);
+        return std::min(seen + draining_silence, entered + draining_limit);
     }
 };
 
@@ -187,8 +194,8 @@ struct Connection {
 volatile std::sig_atomic_t stop_requests = 0;
 int wake_writer = -1;  // what is written here makes poll() return
 
-// Runs between any two instructions of the program, and so does next to nothing. Why a pipe: a
-// signal that arrives just before poll() does not interrupt it, but a byte that waits there does.
+// Runs between any two instructions, perhaps inside malloc(): more than this it must not do. Why a
+// pipe: a signal just before poll() does not interrupt it, but a byte that waits in the pipe does.
 extern "C" void on_stop_signal(int) {
     const int error = errno;
     stop_requests = stop_requests + 1;
@@ -197,8 +204,8 @@ extern "C" void on_stop_signal(int) {
 }
 
 // Returns the end of a pipe that a stop signal makes readable. A signal that was ignored at start
-// (nohup) stays so. Output that nobody reads, or that a background job writes, must not kill or
-// stop the server: SIGPIPE and SIGTTOU are ignored.
+// (nohup) stays so. SIGPIPE, for a write to who has gone, a client say, would kill the server, and
+// SIGTTOU, for output of a background job, would stop it: both are ignored.
 Fd catch_stop_signals() {
     std::array<int, 2> ends{};
     if (pipe(ends.data()) < 0 || fcntl(ends[1], F_SETFL, O_NONBLOCK) < 0) die("pipe");
@@ -216,8 +223,7 @@ Fd catch_stop_signals() {
 // ---- The server: all connections, and one poll() ------------------------------------------------
 
 // Writes `text` to standard error as far as that needs no wait: a terminal that is stuck must not
-// hold up the visitors. A pipe that poll() calls writable takes a line, a terminal perhaps one
-// byte.
+// hold up the visitors. Where poll() sees room, a pipe takes a line, a terminal perhaps one byte.
 void say(std::string_view text) {
     while (!text.empty()) {
         pollfd output{STDERR_FILENO, POLLOUT, 0};
@@ -240,31 +246,30 @@ std::size_t table_capacity() {
 }
 
 struct Server {
-    std::string answer;       // header and page
-    std::size_t header_size;  // all that HEAD gets (RFC 9110 section 9.3.2)
-    Fd wake;
-    Fd listener;
+    std::string answer;           // header and page
+    std::size_t page_size;        // HEAD gets the answer without it (RFC 9110 section 9.3.2)
+    Fd wake;                      // readable after a signal to stop
+    std::vector<Fd> listeners{};  // readable while clients wait for accept()
     std::size_t capacity = table_capacity();
     std::vector<Connection> table{};  // in order of arrival
-    std::size_t quiet = 0;            // so many at its front have been quiet
-    std::vector<pollfd> watched{};    // wake, listener, and the table, or what follows the quiet
-    std::vector<char> input = std::vector<char>(buffer_size);  // until the next receive()
-    Clock::time_point now = Clock::now();                      // when poll() last returned
-    Clock::time_point next_look{}, next_count{};
+    std::size_t quiet = 0;            // length of its front: those quiet from the oldest on
+    std::vector<pollfd> watched{};    // wake, the listeners, and the table or its lively part
+    std::vector<char> input = std::vector<char>(buffer_size);         // until the next receive()
+    Clock::time_point now = Clock::now(), next_look{}, next_count{};  // now: poll() returned last
     bool progress = false;                  // whether anything was achieved since poll() returned
     unsigned long answered = 0, shown = 0;  // requests, so far and on the terminal
 
     // Receives what there is, up to a buffer of it. An error ends the input as a close does.
     std::string_view receive(Connection& client) {
         const ssize_t size = recv(client.socket.number, input.data(), input.size(), MSG_DONTWAIT);
-        if (size < 0 && is_one_of(errno, passing)) return {};
+        if (size < 0 && is_one_of(errno, transient)) return {};
         if (size <= 0) client.input_ended = true;
         progress = true;
         return {input.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0))};
     }
 
     void begin_answer(Connection& client) {
-        client.unsent = {answer.data(), client.start == "HEAD " ? header_size : answer.size()};
+        client.unsent = {answer.data(), answer.size() - (client.start == "HEAD " ? page_size : 0)};
         client.state = State::writing;
         client.entered = now;
     }
@@ -273,13 +278,13 @@ struct Server {
     void send_answer(Connection& client) {
         const std::string_view unsent = client.unsent;
         const ssize_t size = send(client.socket.number, unsent.data(), unsent.size(), MSG_DONTWAIT);
-        if (size < 0 && is_one_of(errno, passing)) return;
+        if (size < 0 && is_one_of(errno, transient)) return;
         progress = true;
         if (size < 0) client.state = State::closed;
         if (size > 0) client.unsent.remove_prefix(static_cast<std::size_t>(size));
         if (!client.unsent.empty()) return;
         ++answered;
-        if (!client.input_ended) shutdown(client.socket.number, SHUT_WR);  // if not, recv() fails
+        if (!client.input_ended) shutdown(client.socket.number, SHUT_WR);  // recv() shows an error
         client.state = client.input_ended ? State::closed : State::draining;
         client.entered = now;
     }
@@ -288,13 +293,13 @@ struct Server {
     // so the answer is tried without another poll(). A client that closes its side in the middle of
     // the request line has made a request, one that closes without a byte has not.
     void advance(Connection& client, short events) {
-        const bool first = client.received == 0;
+        const bool fresh = client.received == 0;
         const auto bytes = events == POLLOUT ? std::string_view() : receive(client);
-        client.active = now;
+        client.seen = now;
         if (client.state == State::reading) {
-            const bool whole = client.take(bytes);
-            if (first && is_over(bytes)) client.input_ended = true;
-            if (whole || (client.input_ended && client.received > 0)) begin_answer(client);
+            const bool enough = client.take(bytes);
+            if (fresh && is_over(bytes)) client.input_ended = true;
+            if (enough || (client.input_ended && client.received > 0)) begin_answer(client);
         }
         if (client.state == State::writing) return send_answer(client);
         if (client.input_ended) client.state = State::closed;
@@ -305,7 +310,7 @@ struct Server {
     void let_go(Connection& client) {
         if (client.state == State::reading) begin_answer(client);
         if (client.state == State::writing) send_answer(client);
-        receive(client);  // or close() would send a reset
+        receive(client);  // lest close() sends a reset
         client.state = State::closed;
     }
 
@@ -314,8 +319,7 @@ struct Server {
         const auto begin = table.begin() + static_cast<std::ptrdiff_t>(first);
         const auto closed = [](const Connection& client) { return client.state == State::closed; };
         table.erase(std::remove_if(begin, table.end(), closed), table.end());
-        quiet = first;
-        while (quiet < table.size() && now >= table[quiet].active + quiet_after) ++quiet;
+        for (quiet = first; quiet < table.size() && now >= table[quiet].seen + quiet_time;) ++quiet;
     }
 
     // Lets the oldest go, a sixteenth of the table at once: closing the gap moves all the others,
@@ -325,13 +329,13 @@ struct Server {
         tidy(0);
     }
 
-    // Accepts those who wait, `most` of them. Many have sent their request by then: they are
-    // answered, and never enter the table. Room is made before accept(), for one that fails leaves
-    // the client in the queue. Its errors: the listener is broken; nobody waits, or resources are
-    // short; or they are those of one client or of its network, which Linux passes on (accept(2)).
-    void accept_clients(int most) {
+    // Accepts those who wait at `listener`, `most` of them. Many have sent their request by then:
+    // they are answered, and never enter the table. The errors of accept(), a line for each kind:
+    // the listener is broken; nobody waits, or descriptors or memory are short, and who waits stays
+    // in the kernel's queue for a later round; or one client, or its network, has failed
+    // (accept(2)).
+    void accept_clients(const Fd& listener, int most) {
         for (; most > 0; --most) {
-            if (table.size() >= capacity) make_room();
             Connection client{Fd{accept(listener.number, nullptr, nullptr)}, now, now};
             const int error = client.socket.number < 0 ? errno : 0;
             if (is_one_of(error, {EBADF, EFAULT, EINVAL, ENOTSOCK})) die("accept");
@@ -339,13 +343,15 @@ struct Server {
             if (error != 0) continue;
             progress = true;
             advance(client, POLLIN);
+            if (client.state != State::closed && table.size() >= capacity) make_room();
             if (client.state != State::closed) table.push_back(std::move(client));
         }
     }
 
-    // Does what no event announces: ends the waits that are over, shows the count on a terminal.
-    void look_around() {
-        next_look = now + look_interval;
+    // Does what no event announces: ends the waits that are over, shows the count on a terminal. A
+    // look at thousands takes milliseconds: the next is due when this one was 1 % of the time.
+    void look_around(Clock::time_point began) {
+        next_look = now + std::clamp<Clock::duration>(100 * (now - began), look_interval, 1s);
         for (Connection& client : table)
             if (now >= client.deadline()) client.state = State::closed;
         if (answered == shown || now < next_count || isatty(STDERR_FILENO) == 0) return;
@@ -355,23 +361,28 @@ struct Server {
     }
 
     // Waits for events once, and deals with them. poll() takes time for each descriptor, 1 ms for
-    // 4,000; so the quiet ones, the front of the table, are left out but for ten rounds a second.
+    // 4,000; so the front of the table, those who have been quiet, is left out but for a look now
+    // and then, a round that does not wait. What happens there is seen so much later.
     void round() {
         const bool look = now >= next_look;
         const std::size_t first = look ? 0 : quiet;
-        watched.assign({{wake.number, POLLIN, 0}, {listener.number, POLLIN, 0}});
+        watched.assign({{wake.number, POLLIN, 0}});
+        for (const Fd& listener : listeners) watched.push_back({listener.number, POLLIN, 0});
         for (std::size_t i = first; i < table.size(); ++i)
             watched.push_back({table[i].socket.number, table[i].events(), 0});
-        const int ready = poll(watched.data(), watched.size(), look ? 0 : look_interval.count());
+        const Clock::time_point began = Clock::now();
+        const int ready = poll(watched.data(), watched.size(), look ? 0 : int{look_interval / 1ms});
         if (ready < 0)  // interrupted, or no memory: try them all, for none of these calls waits
             for (pollfd& each : watched) each.revents = each.fd < 0 ? short{0} : each.events;
         now = Clock::now();
-        progress = stop_requests > 0;  // as good: no rest on the way out
-        for (std::size_t i = first; i < table.size(); ++i)
-            if (const short events = watched[2 + i - first].revents) advance(table[i], events);
-        if (look) look_around();
+        progress = ready > 0 && watched[0].revents != 0;
+        const pollfd* entry = &watched[1 + listeners.size()];
+        for (std::size_t i = first; i < table.size(); ++i, ++entry)
+            if (entry->revents != 0) advance(table[i], entry->revents);
+        if (look) look_around(began);
         tidy(first);
-        if (watched[1].revents != 0) accept_clients(accept_batch);
+        for (std::size_t i = 0; i < listeners.size(); ++i)
+            if (watched[1 + i].revents != 0) accept_clients(listeners[i], accept_batch);
         if (ready != 0 && !progress) std::this_thread::sleep_for(retry_interval);  // do not spin
     }
 
@@ -379,9 +390,9 @@ struct Server {
     // freed, and who is connected may finish. A second signal ends that.
     void serve() {
         while (stop_requests == 0) round();
-        accept_clients(backlog);
-        listener = Fd{};
-        wake = Fd{};        // from here on a round is short enough
+        for (const Fd& listener : listeners) accept_clients(listener, backlog);
+        listeners.clear();
+        wake = Fd{};        // nobody reads its byte: every poll() would return at once
         stop_requests = 1;  // timeout(1) and a closing terminal send two at once, and mean one
         const Clock::time_point end = Clock::now() + stopping_limit;
         while (stop_requests == 1 && !table.empty() && now < end) round();
@@ -392,19 +403,9 @@ struct Server {
 // ---- The command line ---------------------------------------------------------------------------
 
 const auto help = R"(usage: maintd [-hVw] [-l address] [-p port] [-r seconds] [-u uid[:gid]] [file]
-  file         the HTML page to serve      -r seconds    what Retry-After says (120)
-  -l address   numeric one to listen on    -u uid[:gid]  who to be instead of root (65534)
-  -p port      0: any free one (8080)      -w            wait until the port is free
+  file: the HTML page     -l numeric address (every one)    -p port, 0 for any (8080)
+  -r Retry-After (120)    -u ids instead of root (65534)    -w wait for the port
 )";
-
-struct Options {
-    std::string address = "::";  // numeric
-    const char* page = nullptr;  // the file's path, or null for the built-in page
-    unsigned port = 8080;
-    unsigned retry_after = 120;         // seconds
-    unsigned uid = 65534, gid = 65534;  // nobody's, by custom
-    bool wait = false;                  // for the port
-};
 
 // Returns the number from 0 to `most` that the option's `text` is; dies if it is anything else.
 unsigned parse_number(const char* option, const std::string& text, unsigned most) {
@@ -422,10 +423,10 @@ Options parse_command_line(int argc, char** argv) {
         switch (option) {
             case 'h': std::fputs(help, stdout); std::exit(0);
             case 'V': std::puts("maintd 1.0"); std::exit(0);
-            case 'l': options.address = optarg; break;
+            case 'l': options.address = value; break;
             case 'p': options.port = parse_number("-p", value, 65535); break;
             case 'r': options.retry_after = parse_number("-r", value, 2147483647); break;
-            case 'u':  // without a colon, what follows it is all of the value again
+            case 'u':  // without a colon, npos + 1 is 0: the gid is the same number
                 options.uid = parse_number("-u", value.substr(0, value.find(':')), 4294967294);
                 options.gid = parse_number("-u", value.substr(value.find(':') + 1), 4294967294);
                 break;
@@ -440,7 +441,7 @@ Options parse_command_line(int argc, char** argv) {
 
 // ---- The listener -------------------------------------------------------------------------------
 
-union Address {
+union Address {  // what the calls take as one of three types
     sockaddr_in6 v6;
     sockaddr_in v4;
     sockaddr any;
@@ -467,6 +468,7 @@ bool start_listening(const Fd& socket, Address address, Options& options) {
     const bool v6 = address.any.sa_family == AF_INET6;
     socklen_t size = v6 ? sizeof address.v6 : sizeof address.v4;
     if (setsockopt(socket.number, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) < 0 ||
+        setsockopt(socket.number, SOL_SOCKET, SO_SNDBUF, &send_room, sizeof send_room) < 0 ||
         (v6 && setsockopt(socket.number, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no) < 0) ||
         bind(socket.number, &address.any, size) < 0 || listen(socket.number, backlog) < 0 ||
         getsockname(socket.number, &address.any, &size) < 0 ||
@@ -478,7 +480,7 @@ bool start_listening(const Fd& socket, Address address, Options& options) {
 }
 
 // Returns the listener that the options ask for. "::" takes IPv4 as well; where there is no IPv6 it
-// becomes "0.0.0.0".
+// becomes "0.0.0.0". Told to stop while it waits for the port, it ends with status 0.
 Fd open_listener(Options& options) {
     for (;;) {
         const Address address = parse_address(options.address, options.port);
@@ -515,16 +517,17 @@ void give_up_root(uid_t uid, gid_t gid) {
     if (setuid(0) == 0) die("-u " + std::to_string(uid), "root could be regained");
 }
 
-constexpr std::string_view built_in_page =
+constexpr std::string_view built_in_page =  // a raw string that make wrote
 #include "maintenance.inc"
     ;
 
+// The order counts: signals are caught before a wait for the port, root goes after it is bound.
 int main(int argc, char** argv) {
     open_standard_descriptors();
     Options options = parse_command_line(argc, argv);
     const std::string page = options.page ? read_page(options.page) : std::string(built_in_page);
-    const std::string header = build_header(page.size(), options.retry_after);
-    Server server{header + page, header.size(), catch_stop_signals(), open_listener(options)};
+    Server server{build_header(page.size(), options) + page, page.size(), catch_stop_signals()};
+    server.listeners.push_back(open_listener(options));
     const Clock::time_point start = Clock::now();
     server.table.reserve(server.capacity);
     give_up_root(options.uid, options.gid);
