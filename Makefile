@@ -1,10 +1,17 @@
 # make          build ./maintd            make run     serve maintenance.html on port 8080
-# make static   the same, static          make test    run the tests (needs Catch2)
+# make static   the same, static          make test    run the tests (needs Catch2 alone)
 # make install  to $(DESTDIR)$(PREFIX)    make clean   leave nothing that make made
+#
+# Longer tests, which say what to install if something is missing:
+# make faults   every system call fails   make attack  slow clients, floods (slowhttptest)
+# make fuzz     arbitrary input (clang)   make rollout nginx, Squid, HAProxy, roll-outs
+# make page     the page in Chromium      make long    a million answers (valgrind)
+# make coverage lines reached (gcov)      make bench   against other servers
+# make places   other compilers, machines and roots
 .POSIX:
 .SUFFIXES:
 .SUFFIXES: .cpp .o
-.PHONY: all run static test install clean
+.PHONY: all run static install test faults fuzz attack rollout page long coverage bench places clean
 
 PREFIX ?= /usr/local
 CXX ?= c++
@@ -12,7 +19,6 @@ CXXFLAGS ?= -O2 -fPIE -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOUR
 LDFLAGS ?= -pie -Wl,-z,relro,-z,now
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 COMPILE = $(CXX) -std=c++20 $(WARNINGS) $(CPPFLAGS) $(CXXFLAGS)
-LINK = $(CXX) $(CXXFLAGS) $(LDFLAGS)
 
 all: maintd
 
@@ -21,9 +27,9 @@ maintd: maintd.cpp maintenance.inc
 
 # The page as a raw string, for #include. It must not hold the string's end.
 maintenance.inc: maintenance.html
-	@if grep -q ')maintd"' maintenance.html; then \
-	    echo 'maintenance.html: must not contain )maintd"' >&2; exit 1; fi
 	@test -s maintenance.html || { echo 'maintenance.html: empty' >&2; exit 1; }
+	@! grep -n ')maintd"' maintenance.html >&2 || \
+	    { echo 'maintenance.html: must not contain )maintd"' >&2; exit 1; }
 	{ printf 'R"maintd(' && cat maintenance.html && printf ')maintd"\n'; } > $@.new
 	mv $@.new $@
 
@@ -38,20 +44,90 @@ install: maintd
 	cp maintd $(DESTDIR)$(PREFIX)/bin/maintd
 	chmod 755 $(DESTDIR)$(PREFIX)/bin/maintd
 
-TESTS = test/main.o test/unit.o
+# ---- Tests --------------------------------------------------------------------------------------
 
+TEST_OBJECTS = test/main.o test/unit.o test/requests.o test/uploads.o test/crowd.o \
+    test/command_line.o test/stopping.o test/terminal.o test/root.o
+OTHER_OBJECTS = test/faults.o test/attack.o test/long_run.o test/rollout.o
+PROGRAMS = test/run test/faults test/attack test/long_run test/rollout test/bench test/fuzz \
+    test/inject.so test/count_allocations.so test/maintd-sanitized
+
+# Tests are compiled for speed of compiling. Catch2 version 3 is a library, version 2 a header.
 .cpp.o:
-	$(COMPILE) -c -o $@ $<
+	$(COMPILE) -O0 -U_FORTIFY_SOURCE -c -o $@ $<
+LINK_TEST = $(CXX) $(CXXFLAGS) $(LDFLAGS) -pthread -o $@
+CATCH_LIBRARY = $$(printf '\043include <catch2/catch_all.hpp>\n' | \
+    $(CXX) -std=c++20 -E -x c++ - >/dev/null 2>&1 && echo -lCatch2Main -lCatch2)
+SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 
-$(TESTS): test/catch.hpp test/fixture.hpp
+$(TEST_OBJECTS) $(OTHER_OBJECTS): test/catch.hpp test/fixture.hpp
 test/unit.o: maintd.cpp maintenance.inc
+test/faults.o: test/inject.hpp
+test/long_run.o: test/cases.hpp
 
-test/run: $(TESTS)
-	$(LINK) -o $@ $(TESTS) $$(echo '#include <catch2/catch_all.hpp>' | \
-	    $(CXX) -std=c++20 -E -x c++ - >/dev/null 2>&1 && echo -lCatch2Main -lCatch2)
+test/run: $(TEST_OBJECTS)
+	$(LINK_TEST) $(TEST_OBJECTS) $(CATCH_LIBRARY)
+test/faults: test/main.o test/faults.o
+	$(LINK_TEST) test/main.o test/faults.o $(CATCH_LIBRARY)
+test/attack: test/main.o test/attack.o
+	$(LINK_TEST) test/main.o test/attack.o $(CATCH_LIBRARY)
+test/long_run: test/main.o test/long_run.o
+	$(LINK_TEST) test/main.o test/long_run.o $(CATCH_LIBRARY)
+test/rollout: test/main.o test/rollout.o
+	$(LINK_TEST) test/main.o test/rollout.o $(CATCH_LIBRARY)
+test/bench: test/bench.cpp test/fixture.hpp
+	$(COMPILE) $(LDFLAGS) -pthread -o $@ test/bench.cpp
+test/inject.so: test/inject.cpp test/inject.hpp
+	$(COMPILE) -fPIC -shared -o $@ test/inject.cpp -ldl
+test/count_allocations.so: test/count_allocations.cpp
+	$(COMPILE) -fPIC -shared -o $@ test/count_allocations.cpp -ldl
+test/maintd-sanitized: maintd.cpp maintenance.inc
+	$(CXX) -std=c++20 $(WARNINGS) $(SANITIZE) -o $@ maintd.cpp
 
+# The tests that wait for deadlines run beside the others.
 test: maintd test/run
-	./test/run
+	@./test/run '[slow]' >test/slow.log 2>&1 & slow=$$!; \
+	./test/run '~[slow]'; quick=$$?; \
+	wait $$slow; slow=$$?; cat test/slow.log; \
+	exit $$((quick | slow))
+
+faults: maintd test/faults test/inject.so
+	./test/faults
+attack: maintd test/attack
+	./test/attack
+rollout: maintd test/rollout
+	./test/rollout
+long: maintd test/maintd-sanitized test/long_run
+	./test/long_run
+bench: maintd test/bench test/count_allocations.so
+	./test/bench
+coverage: maintd.cpp maintenance.inc
+	./test/coverage.sh
+places:
+	./test/places.sh
+
+FUZZ_SECONDS ?= 60
+CLANG ?= clang++
+test/fuzz: test/fuzz.cpp test/cases.hpp maintd.cpp maintenance.inc
+	@echo 'extern "C" int LLVMFuzzerTestOneInput() { return 0; }' | \
+	    $(CLANG) -fsanitize=fuzzer,address,undefined -x c++ - -o /dev/null 2>/dev/null || \
+	    { echo 'make fuzz: install clang and libclang-rt-14-dev (or -19-dev, as clang)' >&2; exit 1; }
+	$(CLANG) -std=c++20 $(WARNINGS) $(SANITIZE) -fsanitize=fuzzer -o $@ test/fuzz.cpp
+fuzz: test/fuzz
+	./test/fuzz seeds test/corpus
+	./test/fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -verbosity=0 \
+	    -artifact_prefix=test/ test/corpus
+
+# playwright-core is looked for in PLAYWRIGHT_DIR, or else installed for this run alone.
+page: maintd
+	@dir=$${PLAYWRIGHT_DIR:-$$(mktemp -d)}; \
+	test -d $$dir/node_modules/playwright-core || \
+	    npm install --silent --prefix $$dir playwright-core || \
+	    { echo 'make page: install chromium, nodejs and npm' >&2; exit 1; }; \
+	PLAYWRIGHT_DIR=$$dir node --test test/page.mjs; status=$$?; \
+	test -n "$$PLAYWRIGHT_DIR" || rm -rf $$dir; exit $$status
 
 clean:
-	rm -f maintd maintenance.inc maintenance.inc.new test/run test/*.o
+	rm -f maintd maintenance.inc maintenance.inc.new test/*.o test/slow.log $(PROGRAMS)
+	rm -f test/crash-* test/timeout-* test/slow-unit-* test/oom-*
+	rm -rf test/corpus

@@ -83,6 +83,15 @@ inline std::string maintd_path() {
     return path != nullptr ? path : "./maintd";
 }
 
+// What runs the binary, if anything: the words of an environment variable, "valgrind -q" say.
+inline std::vector<std::string> maintd_wrapper() {
+    const char* command = std::getenv("MAINTD_WRAPPER");
+    std::istringstream words(command != nullptr ? command : "");
+    std::vector<std::string> all;
+    for (std::string word; words >> word;) all.push_back(word);
+    return all;
+}
+
 // A file with the given content, gone with the object; readable for everybody.
 class TemporaryFile {
   public:
@@ -266,6 +275,8 @@ class Maintd : public Process {
             all.push_back(std::move(option));
         }
         if (!port_given) all.insert(all.begin() + 1, {"-p", "0"});
+        const std::vector<std::string> wrapper = maintd_wrapper();
+        all.insert(all.begin(), wrapper.begin(), wrapper.end());
         return all;
     }
 };
