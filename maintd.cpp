@@ -263,8 +263,8 @@ struct Server {
     std::string_view receive(Connection& client) {
         const ssize_t size = recv(client.socket.number, input.data(), input.size(), MSG_DONTWAIT);
         if (size < 0 && is_one_of(errno, transient)) return {};
+        progress = progress || !client.input_ended;  // an end that was seen before is no news
         if (size <= 0) client.input_ended = true;
-        progress = true;
         return {input.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0))};
     }
 

@@ -149,6 +149,10 @@ class Process {
     Process& operator=(const Process&) = delete;
     ~Process() {
         if (pid > 0) {
+            if (std::getenv("MAINTD_LET_EXIT") != nullptr) {  // coverage is counted at the exit
+                kill(pid, SIGTERM);
+                eventually([this] { return !runs(); }, 3s);
+            }
             kill(pid, SIGKILL);
             waitpid(pid, nullptr, 0);
         }
