@@ -83,7 +83,8 @@ bool may_be_over(std::string_view sent) {
     std::string header(sent.substr(0, sent.find("\r\n\r\n")));
     if (header.size() == sent.size() || !(sent.starts_with("GET ") || sent.starts_with("HEAD ")))
         return false;
-    for (char& byte : header) byte = static_cast<char>(std::tolower(byte & 0x7F));
+    for (char& byte : header)
+        if (byte >= 'A' && byte <= 'Z') byte = static_cast<char>(byte - 'A' + 'a');
     return header.find("\ncontent-length") == header.npos &&
            header.find("\ntransfer-encoding") == header.npos;
 }
