@@ -253,7 +253,7 @@ struct Server {
     std::size_t capacity = table_capacity();
     std::vector<Connection> table{};  // in order of arrival
     std::size_t quiet = 0;            // length of its front: those quiet from the oldest on
-    std::vector<pollfd> watched{};    // wake, the listeners, and the table or its lively part
+    std::vector<pollfd> watched = std::vector<pollfd>(capacity + 8);  // what poll() gets
     std::vector<char> input = std::vector<char>(buffer_size);         // until the next receive()
     Clock::time_point now = Clock::now(), next_look{}, next_count{};  // now: poll() returned last
     bool progress = false;                  // whether anything was achieved since poll() returned
@@ -322,10 +322,10 @@ struct Server {
         for (quiet = first; quiet < table.size() && now >= table[quiet].seen + quiet_time;) ++quiet;
     }
 
-    // Lets the oldest go, a sixteenth of the table at once: closing the gap moves all the others,
-    // which is too much to do for every client of a flood.
+    // Lets the oldest go, a sixteenth of a full table at once: closing the gap moves all the
+    // others, which is too much to do for every client of a flood.
     void make_room() {
-        for (std::size_t i = 0; i < table.size() && i <= capacity / 16; ++i) let_go(table[i]);
+        for (std::size_t i = 0; i <= capacity / 16; ++i) let_go(table[i]);
         tidy(0);
     }
 
