@@ -191,7 +191,7 @@ class Server : public Process {
     // Waits until clients can connect.
     void await() {
         expect(eventually([&] { return fault_.port() != 0 || !runs(); }) && fault_.port() != 0,
-               "it has no port");
+               "it has no port: is it linked statically?");
     }
 
     std::uint16_t port() const { return fault_.port(); }
@@ -236,7 +236,7 @@ class Visitors {
     enum class Until { whole, closed };
 
     explicit Visitors(std::uint16_t port) {
-        for (int i = 0; i < count; ++i) clients_.emplace_back(port, i == slow ? 4096 : 0);
+        for (std::size_t i = 0; i < count; ++i) clients_.emplace_back(port, i == slow ? 4096 : 0);
         clients_[slow].send(get);
         clients_[pieces].send("GE");
         clients_[plain].send(get);
@@ -251,7 +251,7 @@ class Visitors {
         clients_[upload].send(std::string(300'000, 'u'), 2s);
         clients_[pieces].send("T / HTTP/1.1\r\n\r\n");
         int lost = 0;
-        for (int i = 0; i < count; ++i) {
+        for (std::size_t i = 0; i < count; ++i) {
             Client client = std::move(clients_[i]);  // who closes when he has seen enough
             const bool brief = i == head_only;
             const Reply reply =
@@ -261,7 +261,7 @@ class Visitors {
         return lost;
     }
 
-    static constexpr int count = 6;
+    static constexpr std::size_t count = 6;
 
   private:
     enum : std::size_t { plain, head_only, upload, pieces, half_closed, slow };
@@ -528,7 +528,7 @@ void sweep_stopping(const ServingCall& call, int error, bool once) {
         const std::string at = " at place " + std::to_string(first);
         expect(server.wait(4s).status == 0, "it does not stop with 0" + at);
         const bool hit = fault.hits() > 0;
-        if (!hit || is_in(error, call.passing) && once)
+        if (!hit || (once && is_in(error, call.passing)))
             expect(lost == 0, std::to_string(lost) + " visitors lost" + at);
         if (once) expect(lost <= 1, std::to_string(lost) + " visitors lost" + at);
         if (hit && (once || first < 2)) continue;
