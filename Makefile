@@ -118,11 +118,12 @@ fuzz: test/fuzz
 	./test/fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -verbosity=0 \
 	    -artifact_prefix=test/ test/corpus
 
-# playwright-core is looked for in PLAYWRIGHT_DIR, or else installed for this run alone.
+# playwright-core is looked for in PLAYWRIGHT_DIR, or else installed for this run alone: a
+# version that runs on the Node.js 18 of Debian 12.
 page: maintd
 	@dir=$${PLAYWRIGHT_DIR:-$$(mktemp -d)}; \
 	test -d $$dir/node_modules/playwright-core || \
-	    npm install --silent --prefix $$dir playwright-core || \
+	    npm install --silent --prefix $$dir playwright-core@1.56 || \
 	    { echo 'make page: install chromium, nodejs and npm' >&2; exit 1; }; \
 	PLAYWRIGHT_DIR=$$dir node --test test/page.mjs; status=$$?; \
 	test -n "$$PLAYWRIGHT_DIR" || rm -rf $$dir; exit $$status
