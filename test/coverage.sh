@@ -7,6 +7,7 @@ for program in g++ gcov; do
     command -v "$program" >/dev/null || { echo "coverage: install $program" >&2; exit 1; }
 done
 
+"${MAKE:-make}" test/run test/faults test/inject.so
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -33,8 +34,7 @@ source=$PWD
 cd "$work"
 gcov -b -s "$source" -o "$work" "$work/maintd.o" >/dev/null
 echo
-# A call that may throw is a branch for gcov: both sides of that are left out. So are those of lines
-# that gcov splits by instances.
+# A call that may throw is a branch for gcov: both sides of that are left out.
 awk -F: '
     function flush() { if (held) { branches++; if (held == 2) note() } held = 0 }
     function note() { missed++; partly[line] = partly[line] " " number }
