@@ -59,7 +59,7 @@ constexpr rlim_t own_descriptors = 24;        // streams, pipe, listener, and so
 constexpr int backlog = 4096;                 // connections that may wait for accept()
 constexpr int accept_batch = 512;             // accepted in a row, before all others have a turn
 constexpr std::size_t line_limit = 8192;      // bytes to wait for the end of a request line
-constexpr int send_room = 65536;              // bytes that the kernel may hold for one slow reader
+constexpr int send_room = 131072;             // bytes, for one reader; the kernel doubles it
 constexpr std::size_t buffer_size = 65536;    // bytes to read or receive with one call
 constexpr std::size_t page_limit = 16 << 20;  // bytes: a larger page is a mistake
 

@@ -260,7 +260,7 @@ Result read_slowly(std::uint16_t port) {
             break;
         }
         result.reply.bytes.append(bytes.data(), static_cast<std::size_t>(size));
-        next += std::chrono::microseconds(size * 1'000'000 / (512 << 10));
+        next += std::chrono::microseconds(1s) * size / (512 << 10);
     }
     result.seconds = seconds_since(start);
     return result;
