@@ -330,10 +330,9 @@ struct Server {
     }
 
     // Accepts those who wait at `listener`, `most` of them. Many have sent their request by then:
-    // they are answered, and never enter the table. The errors of accept(), a line for each kind:
+    // they are answered, and never enter the table. The errors of accept(2), a line for each kind:
     // the listener is broken; nobody waits, or descriptors or memory are short, and who waits stays
-    // in the kernel's queue for a later round; or one client, or its network, has failed
-    // (accept(2)).
+    // in the kernel's queue for a later round; or it is one client's, or that of its network.
     void accept_clients(const Fd& listener, int most) {
         for (; most > 0; --most) {
             Connection client{Fd{accept(listener.number, nullptr, nullptr)}, now, now};
