@@ -537,7 +537,11 @@ static=$work/maintd
 roots=${MAINTD_ROOTS:-$work/roots}
 export source work static roots
 running=
-trap '[ -z "$running" ] || kill -KILL "$running" 2>/dev/null; rm -rf --one-file-system "$work"' EXIT
+leave() { # a place that still runs ends with the script; the status stays what it was
+    [ -z "$running" ] || kill -KILL "$running" 2>/dev/null || true
+    rm -rf --one-file-system "$work" || true
+}
+trap leave EXIT
 trap 'exit 130' INT TERM HUP
 quick_places
 [ "${1-}" = quick ] || slow_places
