@@ -48,9 +48,9 @@ install: maintd
 
 TEST_OBJECTS = test/main.o test/unit.o test/requests.o test/uploads.o test/crowd.o \
     test/command_line.o test/stopping.o test/terminal.o test/root.o
-OTHER_OBJECTS = test/faults.o test/attack.o test/long_run.o test/rollout.o
-PROGRAMS = test/run test/faults test/attack test/long_run test/rollout test/bench test/fuzz \
-    test/inject.so test/count_allocations.so test/maintd-sanitized
+OTHER_OBJECTS = test/proof/faults.o test/proof/attack.o test/proof/long_run.o test/proof/rollout.o
+PROGRAMS = test/run test/proof/faults test/proof/attack test/proof/long_run test/proof/rollout test/bench/bench test/proof/fuzz \
+    test/proof/inject.so test/bench/count_allocations.so test/proof/maintd-sanitized
 
 # Tests are compiled for speed of compiling. Catch2 version 3 is a library, version 2 a header.
 .cpp.o:
@@ -62,26 +62,26 @@ SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 
 $(TEST_OBJECTS) $(OTHER_OBJECTS): test/catch.hpp test/fixture.hpp
 test/unit.o: maintd.cpp maintenance.inc
-test/faults.o: test/inject.hpp
-test/long_run.o: test/cases.hpp
+test/proof/faults.o: test/proof/inject.hpp
+test/proof/long_run.o: test/proof/cases.hpp
 
 test/run: $(TEST_OBJECTS)
 	$(LINK_TEST) $(TEST_OBJECTS) $(CATCH_LIBRARY)
-test/faults: test/main.o test/faults.o
-	$(LINK_TEST) test/main.o test/faults.o $(CATCH_LIBRARY)
-test/attack: test/main.o test/attack.o
-	$(LINK_TEST) test/main.o test/attack.o $(CATCH_LIBRARY)
-test/long_run: test/main.o test/long_run.o
-	$(LINK_TEST) test/main.o test/long_run.o $(CATCH_LIBRARY)
-test/rollout: test/main.o test/rollout.o
-	$(LINK_TEST) test/main.o test/rollout.o $(CATCH_LIBRARY)
-test/bench: test/bench.cpp test/fixture.hpp
-	$(COMPILE) $(LDFLAGS) -pthread -o $@ test/bench.cpp
-test/inject.so: test/inject.cpp test/inject.hpp
-	$(COMPILE) -fPIC -shared -o $@ test/inject.cpp -ldl
-test/count_allocations.so: test/count_allocations.cpp
-	$(COMPILE) -fPIC -shared -o $@ test/count_allocations.cpp -ldl
-test/maintd-sanitized: maintd.cpp maintenance.inc
+test/proof/faults: test/main.o test/proof/faults.o
+	$(LINK_TEST) test/main.o test/proof/faults.o $(CATCH_LIBRARY)
+test/proof/attack: test/main.o test/proof/attack.o
+	$(LINK_TEST) test/main.o test/proof/attack.o $(CATCH_LIBRARY)
+test/proof/long_run: test/main.o test/proof/long_run.o
+	$(LINK_TEST) test/main.o test/proof/long_run.o $(CATCH_LIBRARY)
+test/proof/rollout: test/main.o test/proof/rollout.o
+	$(LINK_TEST) test/main.o test/proof/rollout.o $(CATCH_LIBRARY)
+test/bench/bench: test/bench/bench.cpp test/fixture.hpp
+	$(COMPILE) $(LDFLAGS) -pthread -o $@ test/bench/bench.cpp
+test/proof/inject.so: test/proof/inject.cpp test/proof/inject.hpp
+	$(COMPILE) -fPIC -shared -o $@ test/proof/inject.cpp -ldl
+test/bench/count_allocations.so: test/bench/count_allocations.cpp
+	$(COMPILE) -fPIC -shared -o $@ test/bench/count_allocations.cpp -ldl
+test/proof/maintd-sanitized: maintd.cpp maintenance.inc
 	$(CXX) -std=c++20 $(WARNINGS) $(SANITIZE) -o $@ maintd.cpp
 
 # The tests that wait for deadlines run beside the others.
@@ -91,32 +91,32 @@ test: maintd test/run
 	wait $$slow || status=1; \
 	cat test/slow.log; exit $$status
 
-faults: maintd test/faults test/inject.so
-	./test/faults
-attack: maintd test/attack
-	./test/attack
-rollout: maintd test/rollout
-	./test/rollout
-long: maintd test/maintd-sanitized test/long_run
-	./test/long_run
-bench: maintd test/bench test/count_allocations.so
-	./test/bench
+faults: maintd test/proof/faults test/proof/inject.so
+	./test/proof/faults
+attack: maintd test/proof/attack
+	./test/proof/attack
+rollout: maintd test/proof/rollout
+	./test/proof/rollout
+long: maintd test/proof/maintd-sanitized test/proof/long_run
+	./test/proof/long_run
+bench: maintd test/bench/bench test/bench/count_allocations.so
+	./test/bench/bench
 coverage: maintd.cpp maintenance.inc
-	./test/coverage.sh
+	./test/proof/coverage.sh
 places:
-	./test/places.sh
+	./test/proof/places.sh
 
 FUZZ_SECONDS ?= 60
 CLANG ?= clang++
-test/fuzz: test/fuzz.cpp test/cases.hpp maintd.cpp maintenance.inc
+test/proof/fuzz: test/proof/fuzz.cpp test/proof/cases.hpp maintd.cpp maintenance.inc
 	@echo 'extern "C" int LLVMFuzzerTestOneInput() { return 0; }' | \
 	    $(CLANG) -fsanitize=fuzzer,address,undefined -x c++ - -o /dev/null 2>/dev/null || \
 	    { echo 'make fuzz: install clang and libclang-rt-14-dev (or -19-dev, as clang)' >&2; exit 1; }
-	$(CLANG) -std=c++20 $(WARNINGS) $(SANITIZE) -fsanitize=fuzzer -o $@ test/fuzz.cpp
-fuzz: test/fuzz
-	./test/fuzz seeds test/corpus
-	./test/fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -verbosity=0 \
-	    -artifact_prefix=test/ test/corpus
+	$(CLANG) -std=c++20 $(WARNINGS) $(SANITIZE) -fsanitize=fuzzer -o $@ test/proof/fuzz.cpp
+fuzz: test/proof/fuzz
+	./test/proof/fuzz seeds test/proof/corpus
+	./test/proof/fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -verbosity=0 \
+	    -artifact_prefix=test/proof/ test/proof/corpus
 
 # playwright-core is looked for in PLAYWRIGHT_DIR, or else installed for this run alone: a
 # version that runs on the Node.js 18 of Debian 12.
@@ -125,10 +125,10 @@ page: maintd
 	test -d $$dir/node_modules/playwright-core || \
 	    npm install --silent --prefix $$dir playwright-core@1.56 || \
 	    { echo 'make page: install chromium, nodejs and npm' >&2; exit 1; }; \
-	PLAYWRIGHT_DIR=$$dir node --test test/page.mjs; status=$$?; \
+	PLAYWRIGHT_DIR=$$dir node --test test/proof/page.mjs; status=$$?; \
 	test -n "$$PLAYWRIGHT_DIR" || rm -rf $$dir; exit $$status
 
 clean:
-	rm -f maintd maintenance.inc maintenance.inc.new test/*.o test/slow.log $(PROGRAMS)
-	rm -f test/crash-* test/timeout-* test/slow-unit-* test/oom-*
-	rm -rf test/corpus
+	rm -f maintd maintenance.inc maintenance.inc.new test/*.o test/*/*.o test/slow.log $(PROGRAMS)
+	rm -f test/proof/crash-* test/proof/timeout-* test/proof/slow-unit-* test/proof/oom-*
+	rm -rf test/proof/corpus

@@ -1,5 +1,5 @@
 // Every system call that maintd makes fails here, once and for good, at each place, with each error
-// that its Linux manual page names. test/inject.so, preloaded into the real binary, sees to it.
+// that its Linux manual page names. test/proof/inject.so, preloaded into the real binary, sees to it.
 //
 // At start: one clear line and exit status 1, or the server does without. While serving: nothing
 // ends it, spins it or leaks, and no visitor is lost but the one whose own connection failed.
@@ -12,8 +12,8 @@
 #include <cstdio>
 #include <mutex>
 
-#include "catch.hpp"
-#include "fixture.hpp"
+#include "../catch.hpp"
+#include "../fixture.hpp"
 #include "inject.hpp"
 
 using namespace fixture;
@@ -126,7 +126,7 @@ class Fault {
 
     // Runs in the child, before exec().
     void prepare() const {
-        setenv("LD_PRELOAD", std::filesystem::absolute("test/inject.so").c_str(), 1);
+        setenv("LD_PRELOAD", std::filesystem::absolute("test/proof/inject.so").c_str(), 1);
         setenv(inject::variable, file_.path.c_str(), 1);
     }
 

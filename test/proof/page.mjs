@@ -1,7 +1,7 @@
 // The page in a browser: does it bring its visitor back, and can everybody read it?
 //
 //     npm install --prefix /tmp/playwright playwright-core
-//     PLAYWRIGHT_DIR=/tmp/playwright node test/page.mjs
+//     PLAYWRIGHT_DIR=/tmp/playwright node test/proof/page.mjs
 //
 // MAINTD names another binary than ../maintd, CHROMIUM another browser than /usr/bin/chromium.
 //

@@ -4,8 +4,8 @@
 #include <atomic>
 #include <cstdio>
 
-#include "catch.hpp"
-#include "fixture.hpp"
+#include "../catch.hpp"
+#include "../fixture.hpp"
 
 using namespace fixture;
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs maintd in all the places where it has to work, one line for each:
 #
-#     test/places.sh quick    those that take seconds
-#     test/places.sh          all: also the tests, with other compilers, machines, and Debian roots
+#     test/proof/places.sh quick    those that take seconds
+#     test/proof/places.sh          all: also the tests, with other compilers, machines, and Debian roots
 #
 # For root. Every place has namespaces of its own, in which it can neither disturb this machine nor
 # leave a process behind. Fresh Debian roots are kept in $MAINTD_ROOTS where that is set, to be
@@ -281,7 +281,7 @@ systemd_run_line() {
     cp "$static" "$root/usr/local/bin/maintd"
     with_network "apt-get update && apt-get install -y --no-install-recommends systemd-sysv dbus"
     own_cgroup
-    unshare --mount --pid --fork --net --uts --ipc --cgroup bash "$source/test/places.sh" \
+    unshare --mount --pid --fork --net --uts --ipc --cgroup bash "$source/test/proof/places.sh" \
         --inside boot_systemd "$root" &
     until [ -S "/proc/$manager/root/run/systemd/private" ]; do # then it takes questions
         read -rd ' ' manager <"/proc/$!/task/$!/children" || kill -0 $!
@@ -291,7 +291,7 @@ systemd_run_line() {
     inside=("${there[@]}" --mount --pid --uts --ipc --cgroup --root --wd)
     "${inside[@]}" systemctl is-system-running --wait
     eval "\"\${inside[@]}\" $line"
-    "${there[@]}" bash "$source/test/places.sh" --inside visit
+    "${there[@]}" bash "$source/test/proof/places.sh" --inside visit
     "${inside[@]}" systemctl stop maintd
     "${inside[@]}" journalctl --sync
     "${inside[@]}" journalctl --unit maintd --output cat >"$work/got"
@@ -404,7 +404,7 @@ in_root='cd /maintd && export CPPFLAGS=-Werror HOME=/root LC_ALL=C.UTF-8 && '
 with_network() { # COMMAND
     chroot "$root" sh -c "$in_root$1" </dev/null
 }
-alone=(unshare --net --mount bash "${source-}/test/places.sh" --inside enter)
+alone=(unshare --net --mount bash "${source-}/test/proof/places.sh" --inside enter)
 without_network() { # COMMAND
     "${alone[@]}" "$root" "$in_root$1" </dev/null
 }
@@ -431,7 +431,7 @@ readme_commands() { # SUITE
     with_network "${run% && *}"
     start "${alone[@]}" "$root" "$in_root${run##* && }"
     exec {network}<"/proc/$(innermost "$started")/ns/net"
-    nsenter --net="/proc/self/fd/$network" bash "$source/test/places.sh" --inside visit 8080
+    nsenter --net="/proc/self/fd/$network" bash "$source/test/proof/places.sh" --inside visit 8080
     stop 3
     with_network "${test% && *}"
     without_network "${test##* && }"
@@ -472,7 +472,7 @@ place() { # NAME [OPTION OF UNSHARE] FUNCTION ARGUMENTS...
         shift
     done
     timeout --signal=KILL 1200 setpriv --pdeathsig KILL unshare "${namespaces[@]}" \
-        bash "$source/test/places.sh" --inside "$@" >"$log" 2>&1 &
+        bash "$source/test/proof/places.sh" --inside "$@" >"$log" 2>&1 &
     running=$!
     if wait "$running"; then
         passed=$((passed + 1))
@@ -530,7 +530,7 @@ if [ "${1-}" = --inside ]; then
     exit
 fi
 
-source=$(cd "$(dirname "$0")/.." && pwd)
+source=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 chmod 755 "$work" # for the ordinary user
 static=$work/maintd

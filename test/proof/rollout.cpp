@@ -15,8 +15,8 @@
 #include <mutex>
 #include <regex>
 
-#include "catch.hpp"
-#include "fixture.hpp"
+#include "../catch.hpp"
+#include "../fixture.hpp"
 
 using namespace fixture;
 

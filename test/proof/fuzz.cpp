@@ -41,7 +41,7 @@ int accept_with_little_room(int listener) {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wreturn-type"  // only a main() may do without a return
 #define main maintd_main
-#include "../maintd.cpp"
+#include "../../maintd.cpp"
 #undef main
 #pragma GCC diagnostic pop
 #undef accept

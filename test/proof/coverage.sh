@@ -2,12 +2,12 @@
 # Which lines and branches of maintd.cpp the tests reach: builds it for gcov, runs `make test` and
 # `make faults` against that, and lists every line that was never run, and every branch never taken.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 for program in g++ gcov; do
     command -v "$program" >/dev/null || { echo "coverage: install $program" >&2; exit 1; }
 done
 
-"${MAKE:-make}" test/run test/faults test/inject.so
+"${MAKE:-make}" test/run test/proof/faults test/proof/inject.so
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -25,7 +25,7 @@ g++ -std=c++20 -O0 --coverage -fprofile-update=atomic -c -o "$work/maintd.o" "$P
 g++ --coverage -o "$work/maintd" "$work/maintd.o"
 
 failed=0
-for suite in test/run test/faults; do
+for suite in test/run test/proof/faults; do
     MAINTD="$work/maintd" "./$suite" || failed=1
 done
 

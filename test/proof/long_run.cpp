@@ -6,8 +6,8 @@
 #include <numeric>
 
 #include "cases.hpp"
-#include "catch.hpp"
-#include "fixture.hpp"
+#include "../catch.hpp"
+#include "../fixture.hpp"
 
 using namespace fixture;
 
@@ -130,7 +130,7 @@ TEST_CASE("after a million answers and 100,000 aborts it is what it was at the s
 }
 
 TEST_CASE("the sanitizers report nothing") {
-    const char* path = "test/maintd-sanitized";  // which "make long" builds
+    const char* path = "test/proof/maintd-sanitized";  // which "make long" builds
     const Environment binary("MAINTD", path);
     // The search for leaks has to trace the process, which one who has given up root forbids.
     Maintd maintd({"-u", "0"});

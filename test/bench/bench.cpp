@@ -1,7 +1,7 @@
 // make bench: what an answer of maintd costs, side by side with the web servers that are installed
 // and with the limit, a loop of accept, recv, send and close.
 //
-//     test/bench [speed] [idle] [limits]      all three where none is named
+//     test/bench/bench [speed] [idle] [limits]      all three where none is named
 //
 // The load generator is this program. It compares every answer with the page, byte by byte, and
 // ends with status 1 where one was wrong or missing. A generator works harder for an answer than a
@@ -22,7 +22,7 @@
 #include <iterator>
 #include <memory>
 
-#include "fixture.hpp"
+#include "../fixture.hpp"
 
 namespace {
 
@@ -931,7 +931,7 @@ void introduce(const Site& site, const Share& share) {
     uname(&system);
     std::printf("503 with a page of %zu bytes over loopback; every answer compared with the page\n",
                 site.page.size());
-    std::printf("generator: test/bench; medians of %d interleaved rounds\n", rounds);
+    std::printf("generator: test/bench/bench; medians of %d interleaved rounds\n", rounds);
     std::printf("machine: %s, %ld cores, %s %s\n", processor().c_str(),
                 sysconf(_SC_NPROCESSORS_ONLN), system.sysname, system.release);
     if (!has_two_cores())
