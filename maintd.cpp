@@ -1,99 +1,96 @@
-// maintd answers every request with one "down for maintenance" page while a site is upgraded.
+// SPDX-License-Identifier: 0BSD
 //
-// The life of a connection:
+// maintd answers every HTTP request with one "down for maintenance" page while a site is upgraded.
 //
-//     accept() --> reading --> writing --> draining --> close()
-//                                  `--- nothing can follow ---^
+// One thread serves all clients. It waits in poll(), for an event on any connection or for the
+// nearest deadline. A connection passes through these states:
 //
-// Reading lasts until the request line is whole. Nothing of it is kept but its first five bytes:
-// HEAD is answered without the page, all else alike. Writing sends the answer, built at start.
-// Draining says "that was all" with shutdown() and discards what still comes until the client
-// closes, too: close() with unread input makes the kernel send a reset, at which the client's
-// kernel may throw the page away before anybody has seen it (RFC 9112 section 9.6).
+//     accept() -> reading -> writing -> lingering -> closing -> close()
 //
-// There is one thread, and no call on a socket waits: poll() does, for all. The file goes from the
-// parts to the whole: the answer, a request, a connection, signals, all connections, the start.
+// reading    waits for the request, and until no more of its body arrives: some proxies cut a
+//            response that the server sends before they have passed on the body.
+// writing    sends the response, which was built at start.
+// lingering  waits until the client sends nothing more, then sends FIN ("no more data"): some
+//            proxies discard the page if FIN comes while they still send.
+// closing    waits until the client closes its side, too.
+//
+// If maintd called close() right after send(), the kernel would answer unread or later input with a
+// reset (RST), and the client's kernel could discard the page before the client has read it (RFC
+// 9112 section 9.6). So maintd reads and discards input first, unless no input can follow.
+//
+// To follow one request, start at Server::poll_once(). The functions that it calls stand above it.
+// A general web server would also serve files, keep connections open and write a log.
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <strings.h>
-#include <sys/resource.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <charconv>
 #include <chrono>
-#include <csignal>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
+#include <new>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
 using namespace std::literals;
-using Clock = std::chrono::steady_clock;  // unlike the time of day, it is never set back
+using Clock = std::chrono::steady_clock;  // Unlike the time of day, it cannot be set back.
 
-// ---- Limits: every wait ends, every amount is bounded -------------------------------------------
+namespace {
+// ---- Limits: how long maintd waits, and how much it holds ---------------------------------------
+constexpr auto read_timeout = 10s;   // from accept() to the response, at the latest
+constexpr auto get_pause = 20ms;     // without input: a GET or HEAD request is over
+constexpr auto body_pause = 250ms;   // without input: any other request, and its body, is over
+constexpr auto write_timeout = 60s;  // for the whole response
+constexpr auto close_timeout = 5s;   // without input, until the client closes its side
+constexpr auto stop_timeout = 2s;    // for the connections to finish after a signal
+constexpr auto max_wait = 1s;  // in poll(); also the least time between two counts on the terminal
+constexpr timespec retry_pause{.tv_sec = 0, .tv_nsec = 10'000'000};  // before a failed call again
+constexpr std::size_t max_connections = 1024;  // at a time; each poll() looks at all of them
+constexpr int backlog = 4096;                  // connections that the kernel holds for accept()
+constexpr std::size_t max_line = 8192;         // bytes; after so many, no newline is awaited
+constexpr std::size_t max_page = 16 << 20;     // bytes; a larger page is a mistake
+constexpr std::size_t buffer_size = 64 << 10;  // bytes to read or receive with one call
+constexpr int send_buffer = 128 << 10;         // bytes that the kernel holds for one slow client
+constexpr std::size_t first_flight = 14'000;   // bytes that TCP sends before an ACK (RFC 6928)
 
-constexpr auto reading_limit = 10s;    // from accept() to the end of the request line
-constexpr auto writing_limit = 60s;    // for the whole answer
-constexpr auto draining_limit = 60s;   // in all: an upload that goes on has to end
-constexpr auto draining_silence = 5s;  // without a byte: no more will come, so no reset either
-constexpr auto stopping_limit = 2s;    // from the signal to the exit
-constexpr auto quiet_time = 250ms;     // without an event: poll() need not watch it every time
-constexpr auto look_interval = 100ms;  // at least, between two looks at the quiet connections
-constexpr auto count_interval = 1s;    // between two counts on the terminal
-constexpr auto retry_interval = 5ms;   // before something that failed is tried again
-
-constexpr std::size_t table_limit = 4096;     // connections at a time, of some 90 bytes each
-constexpr rlim_t own_descriptors = 24;        // streams, pipe, listener, and some inherited ones
-constexpr int backlog = 4096;                 // connections that may wait for accept()
-constexpr int accept_batch = 512;             // accepted in a row, before all others have a turn
-constexpr std::size_t line_limit = 8192;      // bytes to wait for the end of a request line
-constexpr int send_room = 131072;             // bytes, for one reader; the kernel doubles it
-constexpr std::size_t buffer_size = 65536;    // bytes to read or receive with one call
-constexpr std::size_t page_limit = 16 << 20;  // bytes: a larger page is a mistake
-
-// What the operator may choose.
-struct Options {
-    std::string address = "::";               // numeric; this one means every address, IPv4 too
-    const char* page = nullptr;               // the file's path, or null for the built-in page
-    unsigned port = 8080, retry_after = 120;  // the latter in seconds
-    unsigned uid = 65534, gid = 65534;        // nobody's, by custom
-    bool wait = false;                        // for the port
+struct Options {                 // what the operator may choose
+    const char* address = "::";  // numeric; this one means every address, IPv4 and IPv6
+    const char* page = nullptr;  // path of the page's file, or null for the built-in page
+    unsigned port = 8080, retry_after = 120, uid = 65534;  // retry_after: seconds
+    bool wait = false;                                     // while another program holds the port
 };
 
-// ---- Errors and ownership -----------------------------------------------------------------------
-
-// Ends the program with the line "maintd: what: why". `status` is 1 for failure, 2 for misuse.
-[[noreturn]] void die(std::string what, std::string why = std::strerror(errno), int status = 1) {
-    std::fprintf(stderr, "maintd: %s: %s\n", what.c_str(), why.c_str());
-    std::exit(status);
+// ---- Failing and owning -------------------------------------------------------------------------
+// Prints one line, formatted as by printf(), and exits with 1 (failure) or 2 (wrong command line).
+[[noreturn, gnu::format(printf, 2, 3)]] void fail(int status, const char* format, ...) {
+    va_list values;
+    va_start(values, format);
+    fputs("maintd: ", stderr);
+    vfprintf(stderr, format, values);
+    fputs("\n", stderr);
+    exit(status);
 }
 
-bool is_one_of(int number, std::initializer_list<int> numbers) {
-    return std::find(numbers.begin(), numbers.end(), number) != numbers.end();
-}
-
-// What recv() and send() say of now alone: they would have to wait, or the kernel has no memory.
-constexpr auto transient = {EAGAIN, EWOULDBLOCK, EINTR, ENOBUFS, ENOMEM};
-
-// Owns a descriptor, and closes it exactly once. A negative number is none: a failed call's result.
+// Owns a file descriptor and closes it exactly once. A negative number means that it owns none.
 struct Fd {
     int number;
     explicit Fd(int opened = -1) : number(opened) {}
     Fd(Fd&& other) noexcept : number(std::exchange(other.number, -1)) {}
     Fd& operator=(Fd&& other) noexcept {
-        std::swap(number, other.number);  // `other` closes what this one had
+        std::swap(number, other.number);  // `other` will close what this object owned.
         return *this;
     }
     ~Fd() {
@@ -101,439 +98,402 @@ struct Fd {
     }
 };
 
-// ---- The answer: built once, at start -----------------------------------------------------------
+bool is_in(int error, std::initializer_list<int> set) { return std::ranges::count(set, error) > 0; }
 
-// Returns the header of the answer for a page of so many bytes. no-store keeps caches from showing
-// the page when the site is back (RFC 9111 section 5.2.2.5). There is no Date: a 5xx needs none
-// (RFC 9110 section 6.6.1), and a fixed one would be wrong a second later.
-std::string build_header(std::size_t page_size, const Options& options) {
-    return "HTTP/1.1 503 Service Unavailable\r\nServer: maintd\r\nConnection: close\r\n"
-           "Cache-Control: no-store\r\nContent-Type: text/html; charset=utf-8\r\nRetry-After: " +
-           std::to_string(options.retry_after) +
-           "\r\nContent-Length: " + std::to_string(page_size) + "\r\n\r\n";
+// ---- The response: built once, at start ---------------------------------------------------------
+// Returns the part of `text` that begins with `word`, or an empty one. `word` is in lower case and
+// matches in either case: setting the bit 0x20 turns an ASCII capital into a small letter.
+std::string_view find(std::string_view text, std::string_view word) {
+    const auto equal = [](char byte, char lower) { return (byte | 0x20) == lower; };
+    const auto found = std::search(text.begin(), text.end(), word.begin(), word.end(), equal);
+    return text.substr(static_cast<std::size_t>(found - text.begin()));
 }
 
-// Returns the content of the file at `path`; dies where that cannot be a page.
+// A charset in the header would overrule the page's own. So the header names none if the page has a
+// <meta> tag with one in its first 1,024 bytes, or a byte order mark. no-store keeps caches from
+// showing the page when the site is back. A 5xx response needs no Date (RFC 9110 section 6.6.1).
+std::string build_response(std::string_view page, unsigned retry_after) {
+    bool charset = page.starts_with("\xEF\xBB\xBF") || page.starts_with("\xFE\xFF") ||
+                   page.starts_with("\xFF\xFE");
+    for (auto at = find(page.substr(0, 1024), "<meta"); at != ""; at = find(at.substr(1), "<meta"))
+        charset |= !find(at.substr(0, at.find('>')), "charset").empty();
+    return "HTTP/1.1 503 Service Unavailable\r\nServer: maintd\r\nConnection: close\r\n"
+           "Cache-Control: no-store\r\nContent-Type: text/html"s +
+           (charset ? "" : "; charset=utf-8") + "\r\nRetry-After: " + std::to_string(retry_after) +
+           "\r\nContent-Length: " + std::to_string(page.size()) + "\r\n\r\n" + std::string(page);
+}
+
+// Returns the content of a file, or fails if it cannot be a page.
 std::string read_page(const char* path) {
-    const std::string name = "page '"s + path + "'";
-    const Fd file{open(path, O_RDONLY | O_NONBLOCK)};  // a fifo that nobody writes counts as empty
-    if (file.number < 0 || fcntl(file.number, F_SETFL, 0) < 0) die(name);
+    const Fd file{open(path, O_RDONLY | O_NONBLOCK)};  // does not wait for a fifo's writer
+    if (file.number < 0 && *path != '\0' && strspn(path, "0123456789") == strlen(path))
+        fail(1, "page '%s': %s (for a port: -p %s)", path, strerror(errno), path);
+    if (file.number < 0 || fcntl(file.number, F_SETFL, 0) < 0)
+        fail(1, "page '%s': %s", path, strerror(errno));
     std::string page, buffer(buffer_size, '\0');
     while (const ssize_t size = read(file.number, buffer.data(), buffer.size())) {
-        if (size < 0) die(name);
+        if (size < 0) fail(1, "page '%s': %s", path, strerror(errno));
         page.append(buffer.data(), static_cast<std::size_t>(size));
-        if (page.size() > page_limit) die(name, "larger than 16 MiB");
+        if (page.size() > max_page) fail(1, "page '%s': larger than 16 MiB", path);
     }
-    if (page.empty()) die(name, "empty");
+    if (page.empty()) fail(1, "page '%s': empty", path);
     return page;
 }
 
-// ---- A request: the end of its first line, and whether anything can follow ----------------------
-
-// Whether `input`, all that has come so far, is a whole request that nothing can follow: a GET or
-// HEAD whose header is complete and announces no body (RFC 9112 section 6.3). In doubt it is not.
-bool is_over(std::string_view input) {
-    if (!input.starts_with("GET ") && !input.starts_with("HEAD ")) return false;
-    if (input.find("\r\n\r\n") != input.size() - 4) return false;
-    for (auto end = input.find('\n'); end < input.size() - 3; end = input.find('\n', end + 1)) {
-        const char* field = input.data() + end + 1;  // no overrun: no name matches the blank line
-        if (strncasecmp(field, "Content-Length", 14) == 0) return false;
-        if (strncasecmp(field, "Transfer-Encoding", 17) == 0) return false;
-    }
-    return true;
-}
-
-// ---- A connection -------------------------------------------------------------------------------
-
+// ---- A connection, and what it asks for ---------------------------------------------------------
 enum class State {
-    reading,   // waits for the request line
-    writing,   // waits for room in the socket, and discards input lest both sides wait for ever
-    draining,  // waits for the client to close, and discards input
-    closed,    // waits to be cleared from the table
+    reading,    // waits for the request
+    writing,    // waits for room in the socket, and discards input
+    lingering,  // waits until the client has sent nothing for a moment, and discards input
+    closing,    // has sent FIN, waits for the client to close, and discards input
+    closed,     // has ended; close() follows when the table drops the connection
 };
 
 struct Connection {
-    Fd socket;
-    Clock::time_point entered, seen;  // when `state` began, when poll() last saw something here
+    Fd fd;
+    Clock::time_point read_deadline, deadline;  // the latest end of reading; of the present wait
     State state = State::reading;
-    bool input_ended = false;   // the client has closed its side, or its request is_over()
-    std::string_view unsent{};  // the rest of the answer
-    std::size_t received = 0;   // bytes of the request line
-    std::string start{};        // the first of them, enough to tell "HEAD "
-
-    // Takes the next input. Returns whether it is time to answer: the request line is whole, or too
-    // long, or is none, a TLS hello say: a method begins with a "tchar" (RFC 9110 section 5.6.2).
-    // Empty lines before the request line are skipped (RFC 9112 section 2.2).
-    bool take(std::string_view input) {
-        for (const char byte : input) {
-            if (++received >= line_limit) return true;
-            if (start.empty() && (byte == '\r' || byte == '\n')) continue;
-            const bool tchar = byte > 32 && byte < 127 && !std::strchr("\"(),/:;<=>?@[\\]{}", byte);
-            if (byte == '\n' || (start.empty() && !tchar)) return true;
-            if (start.size() < 5) start += byte;
-        }
-        return false;
-    }
-
-    // What poll() is to wait for.
-    short events() const {
-        return state != State::writing ? POLLIN : input_ended ? POLLOUT : POLLIN | POLLOUT;
-    }
-
-    // When to leave the state. Bytes that arrive do not put it off, or a client that drips them
-    // could stay; only while draining they do, for a while.
-    Clock::time_point deadline() const {
-        if (state == State::reading) return entered + reading_limit;
-        if (state == State::writing) return entered + writing_limit;
-        return std::min(seen + draining_silence, entered + draining_limit);
-    }
+    std::size_t received = 0;   // bytes of the request so far
+    std::string start{};        // its first bytes, enough to tell "GET " and "HEAD " from all else
+    bool line_ended = false;    // The request line has ended, or the input is not HTTP.
+    bool input_ended = false;   // No input follows: close() causes no reset.
+    std::string_view unsent{};  // the rest of the response
 };
 
-// ---- Signals: a request to stop -----------------------------------------------------------------
-
-volatile std::sig_atomic_t stop_requests = 0;
-int wake_writer = -1;  // what is written here makes poll() return
-
-// Runs between any two instructions, perhaps inside malloc(): more than this it must not do. Why a
-// pipe: a signal just before poll() does not interrupt it, but a byte that waits in the pipe does.
-extern "C" void on_stop_signal(int) {
-    const int error = errno;
-    stop_requests = stop_requests + 1;
-    [[maybe_unused]] const ssize_t size = write(wake_writer, "", 1);
-    errno = error;  // the interrupted code may be about to look at it
-}
-
-// Returns the end of a pipe that a stop signal makes readable. A signal that was ignored at start
-// (nohup) stays so. SIGPIPE, for a write to who has gone, a client say, would kill the server, and
-// SIGTTOU, for output of a background job, would stop it: both are ignored.
-Fd catch_stop_signals() {
-    std::array<int, 2> ends{};
-    if (pipe(ends.data()) < 0 || fcntl(ends[1], F_SETFL, O_NONBLOCK) < 0) die("pipe");
-    wake_writer = ends[1];
-    for (const int number : {SIGHUP, SIGINT, SIGTERM, SIGPIPE, SIGTTOU}) {
-        struct sigaction action {};
-        if (sigaction(number, nullptr, &action) < 0) die("sigaction");
-        if (action.sa_handler == SIG_IGN) continue;
-        action.sa_handler = is_one_of(number, {SIGPIPE, SIGTTOU}) ? SIG_IGN : on_stop_signal;
-        if (sigaction(number, &action, nullptr) < 0) die("sigaction");
-    }
-    return Fd{ends[0]};
+// Returns whether `input`, which is all that has arrived, is exactly one request without a body:
+// the header ends the input and announces no body (RFC 9112 section 6.3). If unsure, returns false.
+bool is_complete(std::string_view input) {
+    return input.ends_with("\n\r\n") && input.find("\n\r\n") == input.size() - 3 &&
+           find(input, "content-length").empty() && find(input, "transfer-encoding").empty();
 }
 
 // ---- The server: all connections, and one poll() ------------------------------------------------
-
-// Writes `text` to standard error as far as that needs no wait: a terminal that is stuck must not
-// hold up the visitors. Where poll() sees room, a pipe takes a line, a terminal perhaps one byte.
-void say(std::string_view text) {
-    while (!text.empty()) {
-        pollfd output{STDERR_FILENO, POLLOUT, 0};
-        if (poll(&output, 1, 0) == 0) return;
-        const ssize_t size = write(output.fd, text.data(), isatty(output.fd) ? 1 : text.size());
-        if (size <= 0) return;
-        text.remove_prefix(static_cast<std::size_t>(size));
-    }
-}
-
-// Returns how many connections fit below the limit of descriptors, which is raised as far as it
-// goes: EMFILE is then not met in normal life.
-std::size_t table_capacity() {
-    rlimit limit{};
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) die("getrlimit");
-    const rlimit raised{limit.rlim_max, limit.rlim_max};
-    if (setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
-    const rlim_t least = own_descriptors + 1, most = own_descriptors + table_limit;
-    return static_cast<std::size_t>(std::clamp(limit.rlim_cur, least, most) - own_descriptors);
-}
+volatile sig_atomic_t stop_requested = 0;  // A signal sets it.
 
 struct Server {
-    std::string answer;           // header and page
-    std::size_t page_size;        // HEAD gets the answer without it (RFC 9110 section 9.3.2)
-    Fd wake;                      // readable after a signal to stop
-    std::vector<Fd> listeners{};  // readable while clients wait for accept()
-    std::size_t capacity = table_capacity();
-    std::vector<Connection> table{};  // in order of arrival
-    std::size_t quiet = 0;            // length of its front: those quiet from the oldest on
-    std::vector<pollfd> watched = std::vector<pollfd>(capacity + 8);  // what poll() gets
-    std::vector<char> input = std::vector<char>(buffer_size);         // until the next receive()
-    Clock::time_point now = Clock::now(), next_look{}, next_count{};  // now: poll() returned last
-    bool progress = false;                  // whether anything was achieved since poll() returned
-    unsigned long answered = 0, shown = 0;  // requests, so far and on the terminal
+    std::string response;   // header and page
+    std::size_t page_size;  // HEAD gets the response without the page.
+    Fd listener;
+    int tty;                          // standard error if that is a terminal, else negative
+    std::vector<Connection> table{};  // in the order of accept()
+    std::vector<pollfd> watched = std::vector<pollfd>(max_connections + 1);  // listener, then table
+    std::vector<char> buffer = std::vector<char>(buffer_size);               // for input
+    Clock::time_point now = Clock::now(), next_count{};  // now: when poll() returned last
+    unsigned long answered = 0, shown = 0;               // requests: so far, and as shown last
+    bool pause = false;  // A call failed, and poll() would report its event again at once.
 
-    // Receives what there is, up to a buffer of it. An error ends the input as a close does.
-    std::string_view receive(Connection& client) {
-        const ssize_t size = recv(client.socket.number, input.data(), input.size(), MSG_DONTWAIT);
-        if (size < 0 && is_one_of(errno, transient)) return {};
-        progress = progress || !client.input_ended;  // an end that was seen before is no news
-        if (size <= 0) client.input_ended = true;
-        return {input.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0))};
+    // Ends the connection after an error of recv() or send(), unless it means "try again later".
+    void handle_error(Connection& client, int error, bool reported) {
+        const bool again = is_in(error, {EAGAIN, EWOULDBLOCK, EINTR, ENOBUFS, ENOMEM});
+        if (!again) client.state = State::closed;
+        pause |= again && reported;
     }
 
-    void begin_answer(Connection& client) {
-        client.unsent = {answer.data(), answer.size() - (client.start == "HEAD " ? page_size : 0)};
+    // Returns what has arrived. MSG_DONTWAIT makes this one call return at once, with EAGAIN if
+    // that is nothing. O_NONBLOCK would take one more system call for each connection.
+    std::string_view receive(Connection& client, short events) {
+        const ssize_t size = recv(client.fd.number, buffer.data(), buffer.size(), MSG_DONTWAIT);
+        if (size == 0) client.input_ended = true;  // The client has closed its side.
+        if (size < 0) handle_error(client, errno, (events & POLLIN) != 0);
+        return {buffer.data(), static_cast<std::size_t>(std::max(size, ssize_t{0}))};
+    }
+
+    void start_writing(Connection& client) {
+        client.unsent = response;
+        if (client.start == "HEAD ") client.unsent.remove_suffix(page_size);
         client.state = State::writing;
-        client.entered = now;
+        client.deadline = now + write_timeout;
     }
 
-    // Sends what there is room for. After the last byte it closes if nothing more can come.
-    void send_answer(Connection& client) {
+    void send_response(Connection& client, short events) {
         const std::string_view unsent = client.unsent;
-        const ssize_t size = send(client.socket.number, unsent.data(), unsent.size(), MSG_DONTWAIT);
-        if (size < 0 && is_one_of(errno, transient)) return;
-        progress = true;
-        if (size < 0) client.state = State::closed;
+        const ssize_t size = send(client.fd.number, unsent.data(), unsent.size(), MSG_DONTWAIT);
+        if (size < 0) handle_error(client, errno, (events & POLLOUT) != 0);
         if (size > 0) client.unsent.remove_prefix(static_cast<std::size_t>(size));
+        if (now >= client.deadline) client.state = State::closed;
         if (!client.unsent.empty()) return;
-        ++answered;
-        if (!client.input_ended) shutdown(client.socket.number, SHUT_WR);  // recv() shows an error
-        client.state = client.input_ended ? State::closed : State::draining;
-        client.entered = now;
+        if (client.received > 0) ++answered;
+        client.state = client.input_ended ? State::closed : State::lingering;
+        client.deadline = now + body_pause;
     }
 
-    // Does what can be done after poll() has seen `events`. A new socket has room for most pages,
-    // so the answer is tried without another poll(). A client that closes its side in the middle of
-    // the request line has made a request, one that closes without a byte has not.
-    void advance(Connection& client, short events) {
-        const bool fresh = client.received == 0;
-        const auto bytes = events == POLLOUT ? std::string_view() : receive(client);
-        client.seen = now;
-        if (client.state == State::reading) {
-            const bool enough = client.take(bytes);
-            if (fresh && is_over(bytes)) client.input_ended = true;
-            if (enough || (client.input_ended && client.received > 0)) begin_answer(client);
-        }
-        if (client.state == State::writing) return send_answer(client);
-        if (client.input_ended) client.state = State::closed;
-    }
-
-    // Ends the connection now. One that was not answered is answered first: the answer does not
-    // depend on the question.
-    void let_go(Connection& client) {
-        if (client.state == State::reading) begin_answer(client);
-        if (client.state == State::writing) send_answer(client);
-        receive(client);  // lest close() sends a reset
+    // Takes each piece of input. Empty lines in front are skipped (RFC 9112 section 2.2). A request
+    // is over if its first piece is complete, if the client closes its side, or if nothing more
+    // comes for a while. A TLS client gets the response, too, so that it reports an error instead
+    // of waiting. A client that sends nothing gets nothing: some monitors only connect.
+    void read_request(Connection& client, std::string_view input) {
+        client.received += input.size();
+        std::string& start = client.start;
+        std::string_view line = input;
+        while (start.empty() && line.find_first_of("\r\n") == 0) line.remove_prefix(1);
+        start += line.substr(0, 5 - start.size());
+        const bool visible = start.empty() || (start[0] > ' ' && start[0] <= '~');
+        const bool newline = line.find('\n') != line.npos;
+        if (newline || !visible || client.received >= max_line) client.line_ended = true;
+        const auto silence = start.starts_with("GET ") || start == "HEAD " ? get_pause : body_pause;
+        if (client.line_ended && !input.empty())
+            client.deadline = std::min(client.read_deadline, now + silence);
+        const bool complete = client.received == input.size() && is_complete(line);
+        if (!complete && !client.input_ended && now < client.deadline) return;
         client.state = State::closed;
+        if (client.received > 0) start_writing(client);
+        // After one more request close() causes a reset, but a short response has left by then.
+        if (complete && client.unsent.size() <= first_flight) client.input_ended = true;
     }
 
-    // Clears the places of closed connections, from place `first` on, and counts who is quiet.
-    void tidy(std::size_t first) {
-        const auto begin = table.begin() + static_cast<std::ptrdiff_t>(first);
-        const auto closed = [](const Connection& client) { return client.state == State::closed; };
-        table.erase(std::remove_if(begin, table.end(), closed), table.end());
-        for (quiet = first; quiet < table.size() && now >= table[quiet].seen + quiet_time;) ++quiet;
+    // In lingering and closing, input puts off the deadline.
+    void linger(Connection& client, std::string_view input) {
+        const bool send_fin = client.state == State::lingering && !client.input_ended;
+        if (!input.empty()) client.deadline = now + (send_fin ? body_pause : close_timeout);
+        if (!client.input_ended && now < client.deadline) return;
+        if (send_fin) shutdown(client.fd.number, SHUT_WR);  // If it fails, recv() fails, too.
+        client.state = send_fin ? State::closing : State::closed;
+        client.deadline = now + close_timeout;
     }
 
-    // Lets the oldest go, a sixteenth of a full table at once: closing the gap moves all the
-    // others, which is too much to do for every client of a flood.
-    void make_room() {
-        for (std::size_t i = 0; i <= capacity / 16; ++i) let_go(table[i]);
-        tidy(0);
+    // Moves a connection as far as possible. It also receives while writing. Otherwise maintd and a
+    // client that sends a large body before it reads would wait for each other until a timeout.
+    void advance(Connection& client, short events) {
+        const auto input = events != POLLOUT ? receive(client, events) : std::string_view();
+        if (client.state == State::reading) read_request(client, input);
+        if (client.state == State::writing) send_response(client, events);
+        if (client.state >= State::lingering) linger(client, input);  // A closed one stays closed.
     }
 
-    // Accepts those who wait at `listener`, `most` of them. Many have sent their request by then:
-    // they are answered, and never enter the table. The errors of accept(2), a line for each kind:
-    // the listener is broken; nobody waits, or descriptors or memory are short, and who waits stays
-    // in the kernel's queue for a later round; or it is one client's, or that of its network.
-    void accept_clients(const Fd& listener, int most) {
-        for (; most > 0; --most) {
-            Connection client{Fd{accept(listener.number, nullptr, nullptr)}, now, now};
-            const int error = client.socket.number < 0 ? errno : 0;
-            if (is_one_of(error, {EBADF, EFAULT, EINVAL, ENOTSOCK})) die("accept");
-            if (is_one_of(error, {EAGAIN, EWOULDBLOCK, EMFILE, ENFILE, ENOBUFS, ENOMEM})) return;
+    // Ends the oldest connection. A response that it still needs is sent as far as there is room.
+    void evict_oldest() {
+        advance(table.front(), 0);  // Its request may have arrived by now.
+        if (table.front().state == State::reading) start_writing(table.front());
+        if (table.front().state == State::writing) send_response(table.front(), 0);
+        table.erase(table.begin());
+    }
+
+    // Accepts all pending clients, at most one more than the backlog. The listener has O_NONBLOCK,
+    // because accept() has no MSG_DONTWAIT. Two failures in a row end the round.
+    void accept_connections() {
+        for (int i = 0, failures = 0; i <= backlog && failures < 2; ++i) {
+            Fd fd{accept(listener.number, nullptr, nullptr)};
+            const int error = fd.number < 0 ? errno : 0;
+            if (is_in(error, {EAGAIN, EWOULDBLOCK})) return;  // No client is pending.
+            if (is_in(error, {EBADF, EINVAL, ENOTSOCK})) fail(1, "accept: %s", strerror(error));
+            const bool shortage = is_in(error, {EMFILE, ENFILE, ENOBUFS, ENOMEM});
+            const bool full = table.size() >= (shortage ? 1 : max_connections);
+            if (full && (shortage || error == 0)) evict_oldest();
+            failures = error != 0 ? failures + 1 : 0;
+            pause |= failures > 1;
             if (error != 0) continue;
-            progress = true;
-            advance(client, POLLIN);
-            if (client.state != State::closed && table.size() >= capacity) make_room();
-            if (client.state != State::closed) table.push_back(std::move(client));
+            table.push_back({std::move(fd), now + read_timeout, now + read_timeout});
+            advance(table.back(), 0);
+            if (table.back().state == State::closed) table.pop_back();
         }
     }
 
-    // Does what no event announces: ends the waits that are over, shows the count on a terminal. A
-    // look at thousands takes milliseconds: the next is due when this one was 1 % of the time.
-    void look_around(Clock::time_point began) {
-        next_look = now + std::clamp<Clock::duration>(100 * (now - began), look_interval, 1s);
-        for (Connection& client : table)
-            if (now >= client.deadline()) client.state = State::closed;
-        if (answered == shown || now < next_count || isatty(STDERR_FILENO) == 0) return;
+    // Shows the number of requests, once a second at most, while maintd is in the terminal's
+    // foreground. If the terminal is stuck, O_NONBLOCK makes write() fail.
+    void show_count() {
+        if (tty < 0 || answered == shown || now < next_count || tcgetpgrp(tty) != getpgrp()) return;
+        next_count = now + max_wait;
         shown = answered;
-        next_count = now + count_interval;
-        say("maintd: " + std::to_string(shown) + " requests answered\r");
+        char row[64];
+        snprintf(row, sizeof row, "maintd: %lu request%s answered\r", shown, shown == 1 ? "" : "s");
+        [[maybe_unused]] const ssize_t size = write(tty, row, strlen(row));
     }
 
-    // Waits for events once, and deals with them. poll() takes time for each descriptor, 1 ms for
-    // 4,000; so the front of the table, those who have been quiet, is left out but for a look now
-    // and then, a round that does not wait. What happens there is seen so much later.
-    void round() {
-        const bool look = now >= next_look;
-        const std::size_t first = look ? 0 : quiet;
-        watched.assign({{wake.number, POLLIN, 0}});
-        for (const Fd& listener : listeners) watched.push_back({listener.number, POLLIN, 0});
-        for (std::size_t i = first; i < table.size(); ++i)
-            watched.push_back({table[i].socket.number, table[i].events(), 0});
-        const Clock::time_point began = Clock::now();
-        const int ready = poll(watched.data(), watched.size(), look ? 0 : int{look_interval / 1ms});
-        if (ready < 0)  // interrupted, or no memory: try them all, for none of these calls waits
-            for (pollfd& each : watched) each.revents = each.fd < 0 ? short{0} : each.events;
+    // One round of the server:
+    // 1. Wait for an event on any connection, for the nearest deadline, or until `wake`.
+    // 2. Advance the connections with an event or a passed deadline. Accept pending clients.
+    // This does not spin: recv(), send() or accept() deals with every event, errors included. If
+    // such a call fails and the event remains, the round ends with a short sleep.
+    void poll_once(Clock::time_point wake) {
+        watched.assign({{listener.number, POLLIN, 0}});
+        for (const Connection& client : table) {
+            const short input = client.input_ended ? 0 : POLLIN;
+            const short room = client.state == State::writing ? POLLOUT : 0;
+            watched.push_back({client.fd.number, static_cast<short>(input | room), 0});
+            wake = std::min(wake, client.deadline);
+        }
+        const int timeout = static_cast<int>((wake - now) / 1ms + 1);  // rounded up, never negative
+        pause = poll(watched.data(), static_cast<nfds_t>(watched.size()), timeout) < 0;
+        if (pause && !is_in(errno, {EINTR, EAGAIN, ENOMEM})) fail(1, "poll: %s", strerror(errno));
         now = Clock::now();
-        progress = ready > 0 && watched[0].revents != 0;
-        const pollfd* entry = &watched[1 + listeners.size()];
-        for (std::size_t i = first; i < table.size(); ++i, ++entry)
-            if (entry->revents != 0) advance(table[i], entry->revents);
-        if (look) look_around(began);
-        tidy(first);
-        for (std::size_t i = 0; i < listeners.size(); ++i)
-            if (watched[1 + i].revents != 0) accept_clients(listeners[i], accept_batch);
-        if (ready != 0 && !progress) std::this_thread::sleep_for(retry_interval);  // do not spin
+        for (std::size_t i = 0; i < table.size(); ++i)
+            if (watched[i + 1].revents != 0 || now >= table[i].deadline)
+                advance(table[i], watched[i + 1].revents);
+        std::erase_if(table, [](const Connection& each) { return each.state == State::closed; });
+        if (watched[0].revents != 0) accept_connections();
+        show_count();
+        if (pause && (stop_requested == 0 || listener.number < 0)) nanosleep(&retry_pause, nullptr);
     }
 
-    // Serves until a signal asks to stop. Then nobody is lost: all who wait are let in, the port is
-    // freed, and who is connected may finish. A second signal ends that.
+    // Serves until a signal asks to stop. Then it accepts the pending clients, releases the port,
+    // and gives all connections two seconds to finish.
     void serve() {
-        while (stop_requests == 0) round();
-        for (const Fd& listener : listeners) accept_clients(listener, backlog);
-        listeners.clear();
-        wake = Fd{};        // nobody reads its byte: every poll() would return at once
-        stop_requests = 1;  // timeout(1) and a closing terminal send two at once, and mean one
-        const Clock::time_point end = Clock::now() + stopping_limit;
-        while (stop_requests == 1 && !table.empty() && now < end) round();
-        for (Connection& client : table) let_go(client);
+        while (stop_requested == 0) poll_once(now + max_wait);
+        accept_connections();
+        listener = Fd{};  // poll() ignores a negative descriptor.
+        for (const auto end = now + stop_timeout; !table.empty() && now < end;) poll_once(end);
+        while (!table.empty()) evict_oldest();
     }
 };
 
-// ---- The command line ---------------------------------------------------------------------------
+// ---- Signals, root, descriptors: what a careful server does at start ----------------------------
+// A handler can interrupt any function halfway, even malloc(). So it only sets a flag. The signal
+// ends poll() with EINTR, too. If it comes just before poll(), the flag is noticed a second later.
+extern "C" void request_stop(int) { stop_requested = 1; }
 
-const auto help = R"(usage: maintd [-hVw] [-l address] [-p port] [-r seconds] [-u uid[:gid]] [file]
-  file: the HTML page     -l numeric address (every one)    -p port, 0 for any (8080)
-  -r Retry-After (120)    -u ids instead of root (65534)    -w wait for the port
+// SIGPIPE is ignored because writing to a client that has disconnected would otherwise kill maintd.
+// SIGTTOU is ignored because it would suspend a background job that writes to its terminal. A
+// signal that is ignored at start stays ignored: nohup starts its program with SIGHUP ignored.
+void catch_signals() {
+    for (const int number : {SIGPIPE, SIGTTOU, SIGHUP, SIGINT, SIGTERM}) {
+        struct sigaction action {};
+        if (sigaction(number, nullptr, &action) < 0) fail(1, "sigaction: %s", strerror(errno));
+        if (action.sa_handler == SIG_IGN) continue;
+        action.sa_handler = is_in(number, {SIGPIPE, SIGTTOU}) ? SIG_IGN : request_stop;
+        if (sigaction(number, &action, nullptr) < 0) fail(1, "sigaction: %s", strerror(errno));
+    }
+}
+
+// Opens descriptors 0 to 2 if they are closed. Otherwise a socket could get the number of standard
+// error, and a client the operator's messages. A bare chroot has no /dev/null, but it has "/".
+void open_standard_descriptors() {
+    for (int number = 0; number <= 2; ++number)
+        if (fcntl(number, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0 && open("/", O_RDONLY) < 0)
+            fail(1, "/dev/null: %s", strerror(errno));
+}
+
+// Gives up root forever. The groups come first, because changing them needs root.
+void give_up_root(unsigned id) {
+    if (geteuid() != 0 || id == 0) return;
+    if (setgroups(0, nullptr) < 0 || setgid(id) < 0 || setuid(id) < 0)
+        fail(1, "-u %u: %s (-u 0 keeps root)", id, strerror(errno));
+    if (setuid(0) == 0 || setgid(0) == 0) fail(1, "-u %u: root could be regained", id);
+}
+
+// ---- The command line ---------------------------------------------------------------------------
+const auto help = R"(usage: maintd [-hVw] [-l address] [-p port] [-r seconds] [-u uid] [page.html]
+Answers every HTTP request with a "down for maintenance" page (status 503).
+
+  page.html      the page, read once at start (default: a built-in page)
+  -l address     numeric address to listen on (default: every address)
+  -p port        TCP port, 0 for any free one (default: 8080)
+  -r seconds     Retry-After, for clients that ask again (default: 120)
+  -u uid         numeric user and group in place of root (default: 65534)
+  -w             wait while another program holds the port
+  -h, --help     show this text
+  -V, --version  show the version
+
+Stop it with Ctrl-C or "pkill -x maintd". Example: maintd -w -p 80 page.html
 )";
 
-// Returns the number from 0 to `most` that the option's `text` is; dies if it is anything else.
-unsigned parse_number(const char* option, const std::string& text, unsigned most) {
+// Returns the number from 0 to `most` that the option's value spells, or fails.
+unsigned parse_number(char option, const char* value, unsigned most) {
     unsigned number = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-    if (error != std::errc{} || *end != '\0' || number > most)
-        die(option + " '"s + text + "'", "not a number up to " + std::to_string(most), 2);
-    return number;
+    const auto [end, error] = std::from_chars(value, value + strlen(value), number);
+    if (error == std::errc{} && *end == '\0' && number <= most) return number;
+    if (option == 'u' && (*value | 0x20) >= 'a')
+        fail(2, "-u '%s': not a number up to %u (see: id -u %s)", value, most, value);
+    fail(2, "-%c '%s': not a number up to %u", option, value, most);
 }
 
 Options parse_command_line(int argc, char** argv) {
     Options options;
-    for (int option; (option = getopt(argc, argv, ":hVl:p:r:u:w")) != -1;) {
-        const std::string value = optarg != nullptr ? optarg : "";
+    for (;;) {
+        int option = getopt(argc, argv, ":hVwl:p:r:u:-:");  // "--help" is "-" with a value.
+        if (option == '-') option = optarg == "help"sv ? 'h' : optarg == "version"sv ? 'V' : option;
         switch (option) {
-            case 'h': std::fputs(help, stdout); std::exit(0);
-            case 'V': std::puts("maintd 1.0"); std::exit(0);
-            case 'l': options.address = value; break;
-            case 'p': options.port = parse_number("-p", value, 65535); break;
-            case 'r': options.retry_after = parse_number("-r", value, 2147483647); break;
-            case 'u':  // without a colon, npos + 1 is 0: the gid is the same number
-                options.uid = parse_number("-u", value.substr(0, value.find(':')), 4294967294);
-                options.gid = parse_number("-u", value.substr(value.find(':') + 1), 4294967294);
-                break;
+            case 'h': fputs(help, stdout); exit(0);
+            case 'V': puts("maintd 1.1"); exit(0);
             case 'w': options.wait = true; break;
-            default: die("-"s + char(optopt), "unknown, or without its value: see maintd -h", 2);
+            case 'l': options.address = optarg; break;
+            case 'p': options.port = parse_number('p', optarg, 65535); break;
+            case 'r': options.retry_after = parse_number('r', optarg, 2147483647); break;
+            case 'u': options.uid = parse_number('u', optarg, 4294967294); break;
+            case ':': fail(2, "-%c: needs a value (see maintd -h)", optopt);
+            case '-': fail(2, "--%s: unknown option (see maintd -h)", optarg);
+            case '?': fail(2, "-%c: unknown option (see maintd -h)", optopt);
+            default:  // no option, but the page or the end
+                if (options.page && optind < argc) fail(2, "'%s': a second page", argv[argc - 1]);
+                if (optind < argc) options.page = argv[optind++];
+                if (optind == argc) return options;
         }
     }
-    if (argc - optind > 1) die("'"s + argv[optind + 1] + "'", "one page is enough", 2);
-    options.page = argv[optind];  // null where there is none
-    return options;
 }
 
 // ---- The listener -------------------------------------------------------------------------------
-
-union Address {  // what the calls take as one of three types
-    sockaddr_in6 v6;
-    sockaddr_in v4;
-    sockaddr any;
-};
-
-// Returns the numeric IPv4 or IPv6 address that `text` spells; dies if it spells none. Names are
-// not looked up: a static binary would need shared objects for that, and a network.
-Address parse_address(const std::string& text, unsigned port) {
-    Address address{};
-    const bool v6 = text.find(':') != text.npos;
-    void* const host = v6 ? static_cast<void*>(&address.v6.sin6_addr) : &address.v4.sin_addr;
-    address.any.sa_family = v6 ? AF_INET6 : AF_INET;
-    if (inet_pton(address.any.sa_family, text.c_str(), host) != 1)
-        die("-l '" + text + "'", "not a numeric address", 2);
-    address.v4.sin_port = htons(static_cast<in_port_t>(port));  // v6 has it in the same place
-    return address;
+// Returns 0 or the error. The actual port replaces port 0. A closed connection stays in TIME_WAIT
+// for a minute, to absorb late packets. Without SO_REUSEADDR, bind() would then report EADDRINUSE.
+// Never use SO_REUSEPORT here: a forgotten maintd would get a share of the live traffic. Accepted
+// sockets inherit SO_SNDBUF, which limits the kernel's memory for each slow reader of a large page.
+int listen_at(const char* text, unsigned& port, Fd& result) {
+    const int on = 1, off = 0;  // IPV6_V6ONLY off: "::" accepts IPv4 clients, too.
+    sockaddr_in v4{};
+    sockaddr_in6 v6{};
+    v4.sin_family = AF_INET;
+    v6.sin6_family = AF_INET6;
+    v4.sin_port = v6.sin6_port = htons(static_cast<in_port_t>(port));
+    const bool is_v6 = inet_pton(AF_INET6, text, &v6.sin6_addr) == 1;
+    if (!is_v6 && inet_pton(AF_INET, text, &v4.sin_addr) != 1)
+        fail(2, "-l '%s': not a numeric address", text);
+    auto* const ip = is_v6 ? reinterpret_cast<sockaddr*>(&v6) : reinterpret_cast<sockaddr*>(&v4);
+    socklen_t size = is_v6 ? sizeof v6 : sizeof v4;
+    Fd fd{socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0)};
+    if (fd.number < 0 || setsockopt(fd.number, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        setsockopt(fd.number, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer) < 0 ||
+        (is_v6 && setsockopt(fd.number, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) < 0) ||
+        bind(fd.number, ip, size) < 0 || listen(fd.number, backlog) < 0 ||
+        getsockname(fd.number, ip, &size) < 0 || fcntl(fd.number, F_SETFL, O_NONBLOCK) < 0)
+        return errno == EAFNOSUPPORT && text == "::"sv ? listen_at("0.0.0.0", port, result) : errno;
+    port = ntohs(is_v6 ? v6.sin6_port : v4.sin_port);
+    result = std::move(fd);
+    return 0;
 }
 
-// Makes `socket` a listener at `address`, and puts into the options what a URL says of it. Returns
-// false and errno if it fails. SO_REUSEADDR: connections of the former server that linger do not
-// keep the port. Not SO_REUSEPORT: a forgotten maintd would get a share of the live traffic.
-bool start_listening(const Fd& socket, Address address, Options& options) {
-    const int yes = 1, no = 0;
-    const bool v6 = address.any.sa_family == AF_INET6;
-    socklen_t size = v6 ? sizeof address.v6 : sizeof address.v4;
-    if (setsockopt(socket.number, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) < 0 ||
-        setsockopt(socket.number, SOL_SOCKET, SO_SNDBUF, &send_room, sizeof send_room) < 0 ||
-        (v6 && setsockopt(socket.number, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no) < 0) ||
-        bind(socket.number, &address.any, size) < 0 || listen(socket.number, backlog) < 0 ||
-        getsockname(socket.number, &address.any, &size) < 0 ||
-        fcntl(socket.number, F_SETFL, O_NONBLOCK) < 0)
-        return false;
-    options.port = ntohs(address.v4.sin_port);
-    if (v6) options.address = "[" + options.address + "]";
-    return true;
-}
-
-// Returns the listener that the options ask for. "::" takes IPv4 as well; where there is no IPv6 it
-// becomes "0.0.0.0". Told to stop while it waits for the port, it ends with status 0.
 Fd open_listener(Options& options) {
-    for (;;) {
-        const Address address = parse_address(options.address, options.port);
-        Fd listener{socket(address.any.sa_family, SOCK_STREAM, 0)};
-        if (listener.number >= 0 && start_listening(listener, address, options)) return listener;
-        const int error = errno;
-        std::string why = std::strerror(error);
-        if (error == EADDRINUSE && !options.wait) why += ": stop who holds it, or wait with -w";
-        if (error == EACCES) why += ": start as root, or use a port above 1023";
-        if (options.address == "::" && is_one_of(error, {EAFNOSUPPORT, EADDRNOTAVAIL, EINVAL}))
-            options.address = "0.0.0.0";
-        else if (error == EADDRINUSE && options.wait && stop_requests == 0)
-            std::this_thread::sleep_for(retry_interval);
-        else
-            die(options.address + " port " + std::to_string(options.port), why, stop_requests == 0);
+    Fd listener;
+    int error = listen_at(options.address, options.port, listener);
+    if (error == EADDRINUSE && options.wait)
+        fprintf(stderr, "maintd: waiting for port %u\n", options.port);
+    while (error == EADDRINUSE && options.wait && stop_requested == 0) {
+        nanosleep(&retry_pause, nullptr);
+        error = listen_at(options.address, options.port, listener);
     }
+    if (error == 0) return listener;
+    if (stop_requested != 0) exit(0);
+    const char* hint = "";
+    if (error == EADDRINUSE) hint = " (stop the server that holds it, or wait for it with -w)";
+    if (error == EACCES) hint = " (start as root, or use a port above 1023)";
+    const bool every = options.address == "::"sv;
+    fail(1, "%s%sport %u: %s%s", every ? "" : options.address, every ? "" : " ", options.port,
+         strerror(error), hint);
 }
 
-// ---- Start --------------------------------------------------------------------------------------
-
-// Opens descriptors 0 to 2 where they are closed: else the next socket would be standard error, and
-// a client would read what is meant for the operator. An empty root has no /dev/null, but a "/".
-void open_standard_descriptors() {
-    for (int number = 0; number <= 2; ++number)
-        if (fcntl(number, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0 && open("/", O_RDONLY) < 0)
-            die("/dev/null");
-}
-
-// Gives up root for good, groups first, for they need the right that setuid() takes.
-void give_up_root(uid_t uid, gid_t gid) {
-    if (geteuid() != 0 || uid == 0) return;
-    if (setgroups(0, nullptr) < 0 || setgid(gid) < 0 || setuid(uid) < 0)
-        die("-u " + std::to_string(uid), std::strerror(errno) + ": -u 0 stays root"s);
-    if (setuid(0) == 0) die("-u " + std::to_string(uid), "root could be regained");
-}
-
-constexpr std::string_view built_in_page =  // a raw string that make wrote
+// ---- main ---------------------------------------------------------------------------------------
+constexpr std::string_view built_in_page =  // a raw string; `make` makes it from maintenance.html
 #include "maintenance.inc"
     ;
+}  // namespace
 
-// The order counts: signals are caught before a wait for the port, root goes after it is bound.
+// Signals are caught before the wait for the port. Only root can open a port below 1024.
 int main(int argc, char** argv) {
+    std::set_new_handler([] { fail(1, "memory: %s", strerror(ENOMEM)); });
     open_standard_descriptors();
     Options options = parse_command_line(argc, argv);
     const std::string page = options.page ? read_page(options.page) : std::string(built_in_page);
-    Server server{build_header(page.size(), options) + page, page.size(), catch_stop_signals()};
-    server.listeners.push_back(open_listener(options));
-    const Clock::time_point start = Clock::now();
-    server.table.reserve(server.capacity);
-    give_up_root(options.uid, options.gid);
-    const std::string name = options.page ? options.page : "the built-in page";
-    say("maintd: serving " + name + " (" + std::to_string(page.size()) + " bytes) on http://" +
-        options.address + ":" + std::to_string(options.port) + "/\n");
+    catch_signals();
+    const char* const name = ttyname(STDERR_FILENO);
+    Server server{build_response(page, options.retry_after), page.size(), open_listener(options),
+                  dup2(name ? open(name, O_WRONLY | O_NOCTTY | O_NONBLOCK) : -1, STDERR_FILENO)};
+    server.table.reserve(max_connections);
+    give_up_root(options.uid);
+    std::string host = options.address;
+    if (host.find(':') != host.npos) host = "[" + host + "]";
+    fprintf(stderr, "maintd: serving %s (%zu bytes) on http://%s:%u/%s\n",
+            options.page ? options.page : "the built-in page", page.size(),
+            host == "[::]" ? "localhost" : host.c_str(), options.port,
+            host == "[::]" ? " (every address)" : "");
+    const auto start = Clock::now();
     server.serve();
-    say("maintd: " + std::to_string(server.answered) + " requests answered in " +
-        std::to_string((Clock::now() - start) / 1s) + " s\n");
+    fprintf(stderr, "maintd: %lu request%s answered in %lld s\n", server.answered,
+            server.answered == 1 ? "" : "s", static_cast<long long>((Clock::now() - start) / 1s));
 }

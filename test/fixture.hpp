@@ -1,19 +1,23 @@
-// The fixture of all tests that talk to a running maintd: Maintd starts the real binary on a free
-// port, which it reads from the first line; Client is a visitor, as good or bad as a test wants.
+// The fixture of all tests that talk to a running maintd. Maintd starts the real binary on a free
+// port, which it reads from the first line. Client is a visitor, as good or bad as a test wants.
 // Nothing here sleeps for a fixed time: every wait is for an event, and ends at a deadline.
 #pragma once
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -22,7 +26,7 @@
 #include <fstream>
 #include <functional>
 #include <future>
-#include <optional>
+#include <iterator>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -37,14 +41,13 @@ using namespace std::chrono_literals;
 using namespace std::string_literals;
 using Clock = std::chrono::steady_clock;
 
-// How long a test waits for what should come at once. Generous: a busy machine is not a failure.
-constexpr auto patience = 10s;
+constexpr auto patience = 10s;  // for what comes at once unless the machine is busy
 
 inline double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Waits until `condition` holds; returns whether it did before `limit` was over.
+// Waits until `condition` holds. Returns whether it did before `limit` was over.
 template <typename Condition>
 bool eventually(Condition condition, std::chrono::milliseconds limit = patience) {
     const auto end = Clock::now() + limit;
@@ -55,8 +58,8 @@ bool eventually(Condition condition, std::chrono::milliseconds limit = patience)
     return true;
 }
 
-// Calls work(0) to work(count - 1) at the same time, each in a thread; returns what they return.
-// Assertions are not for threads (Catch2): check the results.
+// Calls work(0) to work(count - 1) at the same time, each in a thread. Returns what they return.
+// Catch2 allows no assertion in a thread, so the test checks the results.
 template <typename Work>
 auto together(int count, Work work) {
     std::vector<std::future<decltype(work(0))>> futures;
@@ -66,15 +69,28 @@ auto together(int count, Work work) {
     return results;
 }
 
+// Whether one of ten tries succeeds. A busy machine can spoil any single measurement of time.
+template <typename Attempt>
+bool succeeds_once(Attempt attempt) {
+    for (int tries = 0; tries < 10; ++tries)
+        if (attempt()) return true;
+    return false;
+}
+
+template <typename Number>
+Number median(std::vector<Number> numbers) {
+    const auto middle = numbers.begin() + static_cast<std::ptrdiff_t>(numbers.size() / 2);
+    std::nth_element(numbers.begin(), middle, numbers.end());
+    return *middle;
+}
+
 inline std::runtime_error system_error(const std::string& what) {
     return std::runtime_error(what + ": " + std::strerror(errno));
 }
 
 inline std::string file_content(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
-    std::ostringstream content;
-    content << file.rdbuf();
-    return content.str();
+    return {std::istreambuf_iterator<char>(file), {}};
 }
 
 // The binary under test: "./maintd", or what the environment says.
@@ -83,56 +99,119 @@ inline std::string maintd_path() {
     return path != nullptr ? path : "./maintd";
 }
 
-// What runs the binary, if anything: the words of an environment variable, "valgrind -q" say.
-inline std::vector<std::string> maintd_wrapper() {
-    const char* command = std::getenv("MAINTD_WRAPPER");
-    std::istringstream words(command != nullptr ? command : "");
-    std::vector<std::string> all;
-    for (std::string word; words >> word;) all.push_back(word);
-    return all;
+// Owns a descriptor: closes it exactly once.
+struct Descriptor {
+    int number = -1;
+
+    Descriptor(int opened = -1) : number(opened) {}
+    Descriptor(Descriptor&& other) noexcept : number(std::exchange(other.number, -1)) {}
+    Descriptor& operator=(Descriptor&& other) noexcept {
+        std::swap(number, other.number);
+        return *this;
+    }
+    ~Descriptor() {
+        if (number >= 0) ::close(number);
+    }
+    operator int() const { return number; }
+    void close() { Descriptor(std::move(*this)); }
+
+    // Waits for POLLIN or POLLOUT. Returns whether that came before `end`.
+    bool is_ready(short event, Clock::time_point end) const {
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
+        pollfd entry{number, event, 0};
+        return poll(&entry, 1, static_cast<int>(std::max(left, 0ms).count())) > 0;
+    }
+};
+
+// Sets how many descriptors this process may have, as far as the hard limit allows. Returns that.
+inline rlim_t set_descriptor_limit(rlim_t number) {
+    rlimit limit{};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = std::min(number, limit.rlim_max);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_cur;
 }
 
-// A file with the given content, gone with the object; readable for everybody.
-class TemporaryFile {
-  public:
+inline bool has_ipv6() { return file_content("/proc/net/if_inet6").find(" lo\n") != ""s.npos; }
+
+// A file with the given content that everybody may read. It is removed with the object.
+struct TemporaryFile {
     explicit TemporaryFile(std::string_view content) {
-        std::string name = "/tmp/maintd-test-XXXXXX";
-        const int file = mkstemp(name.data());
-        if (file < 0) throw system_error("mkstemp");
-        path = name;
-        fchmod(file, 0644);
-        while (!content.empty()) {
-            const ssize_t size = write(file, content.data(), content.size());
-            if (size < 0) throw system_error("write");
-            content.remove_prefix(static_cast<std::size_t>(size));
-        }
-        close(file);
+        const Descriptor file = mkstemp(path.data());
+        if (file < 0 || fchmod(file, 0644) < 0) throw system_error(path);
+        if (!(std::ofstream(path, std::ios::binary) << content)) throw system_error(path);
     }
     TemporaryFile(const TemporaryFile&) = delete;
     ~TemporaryFile() { unlink(path.c_str()); }
 
-    std::string path;
+    std::string path = "/tmp/maintd-test-XXXXXX";
 };
+
+// What a child writes and this process reads. Neither end is inherited by other programs.
+struct Channel {
+    Descriptor reader, writer;
+    std::string text{};  // what has been read
+
+    // Reads what there is, or waits for it. Returns false at the end.
+    bool read_some() {
+        char bytes[4096];
+        const ssize_t size = read(reader, bytes, sizeof bytes);
+        if (size > 0) text.append(bytes, static_cast<std::size_t>(size));
+        return size > 0;
+    }
+
+    // Reads until `text` contains `part`. Returns whether that came before `limit` was over.
+    bool read_until(const std::string& part, std::chrono::milliseconds limit = patience) {
+        const auto end = Clock::now() + limit;
+        while (text.find(part) == text.npos)
+            if (!reader.is_ready(POLLIN, end) || !read_some()) return false;
+        return true;
+    }
+};
+
+struct Pipe : Channel {
+    Pipe() {
+        int ends[2];
+        if (pipe2(ends, O_CLOEXEC) < 0) throw system_error("pipe");
+        reader = ends[0];
+        writer = ends[1];
+    }
+};
+
+struct Terminal : Channel {
+    Terminal() {
+        reader = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+        if (reader >= 0 && grantpt(reader) == 0 && unlockpt(reader) == 0)
+            writer = ioctl(reader, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+        if (writer < 0) throw system_error("pty");
+    }
+
+    // In a child: makes this its controlling terminal, with the child in the foreground.
+    void control() const {
+        if (setsid() < 0 || ioctl(writer, TIOCSCTTY, 0) < 0) _exit(126);
+    }
+};
+
+// Ctrl-C ends the test run at once, even if a shell started it in the background, where it ignores
+// SIGINT. The servers receive SIGINT as well, and are killed at last with their parent.
+inline const auto inherited = signal(SIGINT, SIG_DFL);
 
 struct Exit {
     int status = -1;  // exit status, or -signal
-    std::string output;
-    std::string errors;
+    std::string output, errors;
 };
 
-// A child process with its standard output and error on pipes. `prepare` runs in the child, before
-// exec(): limits, descriptors, ids. A process that is left running is killed.
-class Process {
-  public:
+// A child process with its standard output and error on pipes, and with no signal ignored.
+// `prepare` runs in the child, before exec(). A process that is left running is killed.
+struct Process {
     explicit Process(std::vector<std::string> arguments, std::function<void()> prepare = {}) {
-        int out[2];
-        int err[2];
-        if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0) throw system_error("pipe");
         pid = fork();
         if (pid < 0) throw system_error("fork");
         if (pid == 0) {
-            dup2(out[1], STDOUT_FILENO);
-            dup2(err[1], STDERR_FILENO);
+            dup2(output_.writer, STDOUT_FILENO);
+            dup2(errors_.writer, STDERR_FILENO);
+            for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
             if (prepare) prepare();
             std::vector<char*> argv;
             for (std::string& argument : arguments) argv.push_back(argument.data());
@@ -140,78 +219,48 @@ class Process {
             execvp(argv[0], argv.data());
             _exit(127);
         }
-        close(out[1]);
-        close(err[1]);
-        out_ = out[0];
-        err_ = err[0];
+        output_.writer.close();
+        errors_.writer.close();
     }
-    Process(const Process&) = delete;
-    Process& operator=(const Process&) = delete;
     ~Process() {
-        if (pid > 0) {
-            if (std::getenv("MAINTD_LET_EXIT") != nullptr) {  // coverage is counted at the exit
-                kill(pid, SIGTERM);
-                eventually([this] { return !runs(); }, 3s);
-            }
-            kill(pid, SIGKILL);
-            waitpid(pid, nullptr, 0);
-        }
-        close(out_);
-        close(err_);
+        if (pid <= 0) return;
+        kill(pid, std::getenv("MAINTD_LET_EXIT") ? SIGTERM : SIGKILL);  // Coverage needs an exit.
+        waitpid(pid, nullptr, 0);
     }
 
-    // Returns the next line of standard error without its newline; throws where none comes.
+    // Returns the next line of standard error without its newline. Throws if none comes.
     std::string error_line(std::chrono::milliseconds limit = patience) {
-        const auto end = Clock::now() + limit;
-        for (;;) {
-            const std::size_t newline = errors_.find('\n');
-            if (newline != std::string::npos) {
-                const std::string line = errors_.substr(0, newline);
-                errors_.erase(0, newline + 1);
-                return line;
-            }
-            const auto left =
-                std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
-            pollfd entry{err_, POLLIN, 0};
-            if (left <= 0ms || poll(&entry, 1, static_cast<int>(left.count())) <= 0)
-                throw std::runtime_error("no line of standard error in time, only: " + errors_);
-            if (!read_some(err_, errors_))
-                throw std::runtime_error("standard error ended with: " + errors_);
-        }
+        if (!errors_.read_until("\n", limit))
+            throw std::runtime_error("no line of standard error in time, only: " + errors_.text);
+        const std::size_t newline = errors_.text.find('\n');
+        const std::string line = errors_.text.substr(0, newline);
+        errors_.text.erase(0, newline + 1);
+        return line;
     }
 
     void send_signal(int number) const { kill(pid, number); }
 
-    // Waits for the end; throws where it does not come.
+    // Waits for the end. Throws if it does not come.
     Exit wait(std::chrono::milliseconds limit = patience) {
         int status = 0;
-        std::string output;
         const auto ended = [&] { return waitpid(pid, &status, WNOHANG) == pid; };
         if (!eventually(ended, limit)) throw std::runtime_error("the process does not end");
         pid = -1;
-        while (read_some(out_, output)) {
-        }
-        while (read_some(err_, errors_)) {
-        }
-        return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), output, errors_};
+        while (output_.read_some()) continue;
+        while (errors_.read_some()) continue;
+        return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), output_.text,
+                errors_.text};
     }
 
-    bool runs() const {
-        siginfo_t ended{};  // the end is left for wait() to see
-        return pid > 0 &&
-               waitid(P_PID, static_cast<id_t>(pid), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-               ended.si_pid == 0;
-    }
+    bool runs() const { return pid > 0 && status_field("State").front() != 'Z'; }
 
     // What the kernel says of the process: a field of /proc/PID/status, descriptors, CPU seconds.
     std::string status_field(const std::string& name) const {
-        std::istringstream lines(file_content("/proc/" + std::to_string(pid) + "/status"));
-        for (std::string line; std::getline(lines, line);)
-            if (line.starts_with(name + ":")) {
-                const std::size_t value = line.find_first_not_of(" \t", name.size() + 1);
-                return value == std::string::npos ? "" : line.substr(value);
-            }
-        throw std::runtime_error("no field " + name);
+        const std::string all = "\n" + file_content("/proc/" + std::to_string(pid) + "/status");
+        const std::size_t line = all.find("\n" + name + ":");
+        if (line == all.npos) throw std::runtime_error("no field " + name);
+        const std::size_t value = all.find_first_not_of(" \t", line + name.size() + 2);
+        return all.substr(value, all.find('\n', value) - value);
     }
     long resident_kilobytes() const { return std::stol(status_field("VmRSS")); }
     std::size_t descriptors() const {
@@ -219,74 +268,63 @@ class Process {
         return static_cast<std::size_t>(std::distance(begin(all), end(all)));
     }
     double cpu_seconds() const {
-        std::string stat = file_content("/proc/" + std::to_string(pid) + "/stat");
-        std::istringstream fields(stat.substr(stat.rfind(')') + 2));
-        std::string skipped;
-        for (int field = 3; field < 14; ++field) fields >> skipped;
-        double user = 0;
-        double system = 0;
-        fields >> user >> system;
-        return (user + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
+        clockid_t clock{};
+        timespec used{};
+        if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) < 0)
+            throw system_error("CPU time");
+        return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) / 1e9;
     }
 
     pid_t pid = -1;
 
   private:
-    static bool read_some(int descriptor, std::string& text) {
-        char bytes[4096];
-        const ssize_t size = read(descriptor, bytes, sizeof bytes);
-        if (size > 0) text.append(bytes, static_cast<std::size_t>(size));
-        return size > 0;
-    }
-
-    int out_ = -1;
-    int err_ = -1;
-    std::string errors_;
+    Pipe output_, errors_;
 };
 
 // Runs a program to its end.
 inline Exit run(std::vector<std::string> arguments, std::function<void()> prepare = {}) {
-    Process process(std::move(arguments), std::move(prepare));
-    return process.wait(60s);
+    return Process(std::move(arguments), std::move(prepare)).wait(60s);
 }
 
-// A maintd that serves. Its options are those given and "-p 0", unless they name a port.
-class Maintd : public Process {
-  public:
-    explicit Maintd(std::vector<std::string> options = {}, std::function<void()> prepare = {})
-        : Process(command(std::move(options)), std::move(prepare)), first_line(error_line()) {
-        const std::size_t colon = first_line.rfind(':');
-        if (!first_line.starts_with("maintd: serving ") || first_line.back() != '/')
-            throw std::runtime_error("not a first line: " + first_line);
-        port = static_cast<std::uint16_t>(std::stoi(first_line.substr(colon + 1)));
-    }
+// Returns the port in maintd's first line, which names a URL: "... on http://localhost:8080/ ...".
+inline std::uint16_t port_in(const std::string& line) {
+    if (!line.starts_with("maintd: serving ")) throw std::runtime_error("no first line: " + line);
+    const std::size_t colon = line.rfind(':', line.rfind('/'));
+    return static_cast<std::uint16_t>(std::stoi(line.substr(colon + 1)));
+}
 
-    // Asks it to stop; returns how it ended, with its last line in `errors`.
+// A maintd that serves, on a free port unless the options name one.
+struct Maintd : Process {
+    explicit Maintd(std::vector<std::string> options = {}, std::function<void()> prepare = {})
+        : Process(command(std::move(options)), std::move(prepare)),
+          first_line(error_line()),
+          port(port_in(first_line)) {}
+
+    // Asks it to stop. Returns how it ended, with its last line in `errors`.
     Exit stop(int number = SIGTERM) {
         send_signal(number);
         return wait();
     }
 
     std::string first_line;
-    std::uint16_t port = 0;
+    std::uint16_t port;
 
   private:
+    // MAINTD_WRAPPER may name a program that runs the binary, for example "valgrind -q".
     static std::vector<std::string> command(std::vector<std::string> options) {
-        std::vector<std::string> all{maintd_path()};
-        bool port_given = false;
-        for (std::string& option : options) {
-            port_given = port_given || option.starts_with("-p");
-            all.push_back(std::move(option));
-        }
-        if (!port_given) all.insert(all.begin() + 1, {"-p", "0"});
-        const std::vector<std::string> wrapper = maintd_wrapper();
-        all.insert(all.begin(), wrapper.begin(), wrapper.end());
+        const char* wrapper = std::getenv("MAINTD_WRAPPER");
+        std::istringstream words(wrapper != nullptr ? wrapper : "");
+        std::vector<std::string> all{std::istream_iterator<std::string>(words), {}};
+        all.insert(all.end(), {maintd_path(), "-p", "0"});
+        all.insert(all.end(), options.begin(), options.end());
         return all;
     }
 };
 
-// What a client got: all bytes up to the end of the stream, and whether that end was clean (the
-// server's FIN) or a reset, or did not come in time.
+// Returns a port that was free a moment ago.
+inline std::uint16_t free_port() { return Maintd().port; }
+
+// What a client got, and how it ended: by the server's FIN, by a reset, or not in time.
 enum class End { clean, reset, none };
 struct Reply {
     std::string bytes;
@@ -299,10 +337,8 @@ struct Reply {
     }
 };
 
-// A connection to the given numeric address, blocking, with time-outs that turn a hang into a
-// failure.
-class Client {
-  public:
+// A connection to a numeric address. Its calls have timeouts, which turn a hang into a failure.
+struct Client {
     explicit Client(std::uint16_t port, int receive_buffer = 0, const char* to = "127.0.0.1") {
         sockaddr_in v4{};
         sockaddr_in6 v6{};
@@ -311,41 +347,28 @@ class Client {
         v4.sin_port = v6.sin6_port = htons(port);
         const bool is_v4 = inet_pton(AF_INET, to, &v4.sin_addr) == 1;
         if (!is_v4 && inet_pton(AF_INET6, to, &v6.sin6_addr) != 1) throw system_error(to);
-        const auto address =
+        const auto any =
             is_v4 ? reinterpret_cast<sockaddr*>(&v4) : reinterpret_cast<sockaddr*>(&v6);
-        socket_ = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (socket_ < 0) throw system_error("socket");
+        socket_ = socket(any->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (receive_buffer > 0)
             setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
-        if (connect(socket_, address, is_v4 ? sizeof v4 : sizeof v6) < 0) {
-            const auto error = system_error("connect");
-            close(socket_);
-            throw error;
-        }
-    }
-    Client(Client&& other) noexcept : socket_(std::exchange(other.socket_, -1)) {}
-    Client& operator=(Client&& other) noexcept {
-        std::swap(socket_, other.socket_);
-        return *this;
-    }
-    ~Client() {
-        if (socket_ >= 0) close(socket_);
+        const int on = 1;  // Every send() leaves at once, as a packet of its own.
+        setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        if (connect(socket_, any, is_v4 ? sizeof v4 : sizeof v6) < 0) throw system_error("connect");
     }
 
     int descriptor() const { return socket_; }
 
-    // Sends all of `bytes`; returns false when the server does not take them.
+    // Sends all of `bytes`. Returns false if the server does not take them.
     bool send(std::string_view bytes, std::chrono::milliseconds limit = patience) {
         const auto end = Clock::now() + limit;
-        while (!bytes.empty()) {
-            pollfd entry{socket_, POLLOUT, 0};
-            if (Clock::now() > end || poll(&entry, 1, 100) < 0) return false;
+        while (!bytes.empty() && socket_.is_ready(POLLOUT, end)) {
             const ssize_t size =
                 ::send(socket_, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
             if (size < 0 && errno != EAGAIN) return false;
-            if (size > 0) bytes.remove_prefix(static_cast<std::size_t>(size));
+            bytes.remove_prefix(static_cast<std::size_t>(std::max(size, ssize_t{0})));
         }
-        return true;
+        return bytes.empty();
     }
 
     void half_close() { shutdown(socket_, SHUT_WR); }
@@ -354,13 +377,12 @@ class Client {
     void abort() {
         const linger at_once{1, 0};
         setsockopt(socket_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-        close(std::exchange(socket_, -1));
+        socket_.close();
     }
 
-    // Whether anything, be it the end of the stream, can be read within `limit`.
-    bool readable(std::chrono::milliseconds limit) {
-        pollfd entry{socket_, POLLIN, 0};
-        return poll(&entry, 1, static_cast<int>(limit.count())) > 0;
+    // Whether anything, or the end of the stream, can be read within `limit`.
+    bool readable(std::chrono::milliseconds limit) const {
+        return socket_.is_ready(POLLIN, Clock::now() + limit);
     }
 
     // Receives until the end of the stream.
@@ -368,18 +390,15 @@ class Client {
         Reply reply;
         const auto end = Clock::now() + limit;
         std::vector<char> bytes(1 << 16);
-        for (;;) {
-            const auto left =
-                std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
-            if (left <= 0ms || !readable(left)) return reply;
+        while (socket_.is_ready(POLLIN, end)) {
             const ssize_t size = recv(socket_, bytes.data(), bytes.size(), 0);
-            if (size > 0) {
-                reply.bytes.append(bytes.data(), static_cast<std::size_t>(size));
-                continue;
+            if (size <= 0) {
+                reply.end = size == 0 ? End::clean : End::reset;
+                break;
             }
-            reply.end = size == 0 ? End::clean : End::reset;
-            return reply;
+            reply.bytes.append(bytes.data(), static_cast<std::size_t>(size));
         }
+        return reply;
     }
 
     Reply ask(std::string_view request, std::chrono::milliseconds limit = patience) {
@@ -388,7 +407,7 @@ class Client {
     }
 
   private:
-    int socket_ = -1;
+    Descriptor socket_;
 };
 
 // A browser's request, and what a browser gets for it.

@@ -1,5 +1,5 @@
-// Stopping loses nobody: who was let in is answered, the port is free at once, and the next one
-// takes it.
+// Stopping: the port is free at once, every client that is connected or pending is answered, and
+// the last line says how many there were.
 #include <atomic>
 
 #include "catch.hpp"
@@ -9,63 +9,59 @@ using namespace fixture;
 
 namespace {
 
-// Whether the last line, all that is left of standard error, says that `count` were answered.
-bool says_answered(const Exit& exit, unsigned long count) {
-    INFO(exit.errors);
-    const std::string begin = "maintd: " + std::to_string(count) + " requests answered in ";
-    const std::string end = " s\n";
-    const std::size_t at = exit.errors.find_first_not_of('\r');
-    if (at == std::string::npos) return false;
-    const std::string line = exit.errors.substr(at);
-    if (!line.starts_with(begin) || !line.ends_with(end)) return false;
-    const auto seconds = line.substr(begin.size(), line.size() - begin.size() - end.size());
-    return !seconds.empty() && seconds.find_first_not_of("0123456789") == std::string::npos;
+// Returns the number of seconds in the last line, or -1 if that is not the only line that is left,
+// or does not say that `count` requests were answered.
+int seconds_in(const Exit& exit, unsigned long count) {
+    const std::string before = "maintd: " + std::to_string(count) +
+                               (count == 1 ? " request" : " requests") + " answered in ";
+    const int seconds =
+        exit.errors.starts_with(before) ? std::atoi(exit.errors.c_str() + before.size()) : -1;
+    UNSCOPED_INFO(exit.errors);
+    return exit.errors == before + std::to_string(seconds) + " s\n" ? seconds : -1;
 }
 
-// Waits until the port can be taken; returns how many seconds that took.
-double seconds_until_free(std::uint16_t port) {
-    const auto start = Clock::now();
-    const auto is_free = [&] {
-        const int tried = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        const int yes = 1;
-        setsockopt(tried, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-        sockaddr_in6 address{};
-        address.sin6_family = AF_INET6;
-        address.sin6_port = htons(port);
-        const bool bound =
-            bind(tried, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
-            listen(tried, 1) == 0;
-        close(tried);
-        return bound;
+// Whether the server, which has been told to stop, still runs after it has released the port.
+bool is_stopping(const Maintd& maintd) {
+    const auto is_refused = [&] {
+        try {
+            return Client(maintd.port).descriptor() < 0;
+        } catch (const std::runtime_error&) {
+            return true;
+        }
     };
-    eventually(is_free);
-    return seconds_since(start);
+    return eventually(is_refused) && maintd.runs();
 }
 
 }  // namespace
 
-TEST_CASE("SIGTERM, SIGINT and SIGHUP stop it, with status 0 and the count of answers") {
+TEST_CASE("SIGTERM, SIGINT and SIGHUP stop the server at once, with the count of responses") {
     for (const int number : {SIGTERM, SIGINT, SIGHUP}) {
         CAPTURE(number);
-        Maintd maintd;
-        for (int i = 0; i < 12; ++i) visit(maintd.port);
-        Client(maintd.port).ask(head);
-        Client(maintd.port).ask("\x16\x03\x01");
-        Client(maintd.port).abort();  // asked for nothing: not counted
-        const auto start = Clock::now();
-        const Exit exit = maintd.stop(number);
-        CHECK(seconds_since(start) < 0.5);
-        CHECK(exit.status == 0);
-        CHECK(exit.output.empty());
-        CHECK(says_answered(exit, 14));
+        CHECK(succeeds_once([number] {
+            Maintd maintd;
+            for (int i = 0; i < 12; ++i) visit(maintd.port);
+            Client(maintd.port).ask(head);
+            Client(maintd.port).abort();  // It asked for nothing, so it is not counted.
+            const auto start = Clock::now();
+            const Exit exit = maintd.stop(number);
+            CHECK(exit.status == 0);
+            CHECK(exit.output.empty());
+            CHECK(seconds_in(exit, 13) >= 0);
+            return seconds_since(start) < 0.25;
+        }));
     }
 }
 
-TEST_CASE("who waits to be accepted when it is asked to stop is answered") {
+TEST_CASE("all clients that are pending when the server is told to stop are answered") {
+    std::size_t count = 600;
+    if (set_descriptor_limit(700) < 700) {
+        WARN("Only 200 of 600 pending clients are tested: more need 700 descriptors (ulimit -n).");
+        count = 200;
+    }
     Maintd maintd;
-    maintd.send_signal(SIGSTOP);  // so that the kernel alone deals with the clients
+    maintd.send_signal(SIGSTOP);  // Only the kernel deals with the clients.
     std::vector<Client> clients;
-    for (int i = 0; i < 500; ++i) {
+    while (clients.size() < count) {
         clients.emplace_back(maintd.port);
         clients.back().send(get);
     }
@@ -73,109 +69,112 @@ TEST_CASE("who waits to be accepted when it is asked to stop is answered") {
     maintd.send_signal(SIGCONT);
     std::size_t whole = 0;
     for (Client& client : clients) whole += is_whole(client.receive_all(), built_in_page());
-    CHECK(whole == clients.size());
-    CHECK(says_answered(maintd.wait(), clients.size()));
+    CHECK(whole == count);
+    CHECK(seconds_in(maintd.wait(), count) >= 0);
 }
 
-TEST_CASE("stopped under load, it cuts nobody off, and frees the port in milliseconds") {
-    const std::string page(8 << 20, 'p');
+TEST_CASE("signals that come while the server stops change nothing") {
+    Maintd maintd;
+    Client client(maintd.port);
+    client.send("GET / HT");
+    visit(maintd.port);
+    maintd.send_signal(SIGTERM);
+    maintd.send_signal(SIGHUP);
+    CHECK(is_stopping(maintd));
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) maintd.send_signal(number);
+    CHECK(is_whole(client.ask("TP/1.1\r\n\r\n"), built_in_page()));
+    client.abort();
+    const Exit exit = maintd.wait();
+    CHECK(exit.status == 0);
+    CHECK(seconds_in(exit, 2) >= 0);
+}
+
+TEST_CASE("a server that stops under load cuts no response short") {
+    const std::string page(1 << 20, 'p');
     const TemporaryFile file(page);
     Maintd maintd({file.path});
-    std::atomic<unsigned> visits = 0;
-    std::atomic<unsigned> cut_off = 0;
-    // A client whose connection the kernel completes after the last accept() is reset before it
-    // has got a byte: no program can prevent that, and its like is refused a microsecond later.
+    std::atomic<unsigned> whole = 0, cut = 0;
+    // If the kernel completes a connection after the last accept(), it resets it before the client
+    // has got a byte. No program can prevent that.
     auto load = std::async(std::launch::async, [&] {
         return together(4, [&](int) {
             try {
                 for (;;) {
                     const Reply reply = visit(maintd.port);
                     if (is_whole(reply, page))
-                        ++visits;
+                        ++whole;
                     else if (!reply.bytes.empty())
-                        ++cut_off;
+                        ++cut;
                 }
             } catch (const std::runtime_error&) {
-                return true;  // refused
+                return true;  // The connection was refused.
             }
         });
     });
-    CHECK(eventually([&] { return visits > 30; }));
-    Client slow(maintd.port, 4096);  // is in the middle of it
+    CHECK(eventually([&] { return whole > 8; }));
+    Client slow(maintd.port);
     slow.send(get);
     CHECK(slow.readable(patience));
     maintd.send_signal(SIGTERM);
-    CHECK(seconds_until_free(maintd.port) < 0.25);
-    CHECK(maintd.runs());
+    CHECK(is_stopping(maintd));
     CHECK(is_whole(slow.receive_all(), page));
+    slow.abort();
     load.get();
     const Exit exit = maintd.wait();
     CHECK(exit.status == 0);
-    CHECK(cut_off == 0);
-    CHECK(says_answered(exit, visits + 1));
+    CHECK(cut == 0);
+    CHECK(seconds_in(exit, whole + 1) >= 0);
 }
 
-TEST_CASE("a second start binds at once, while the first still answers") {
-    Maintd first;
-    const std::string port = std::to_string(first.port);
-    for (int i = 0; i < 100; ++i) visit(first.port);  // they linger in the kernel (TIME_WAIT)
-    Client client(first.port);
-    client.send("GET / HTTP");
-    visit(first.port);
-    first.send_signal(SIGTERM);
-    CHECK(seconds_until_free(first.port) < 0.25);
-    const Maintd second({"-p", port});
-    CHECK(is_whole(visit(second.port), built_in_page()));
-    CHECK(first.runs());
-    CHECK(is_whole(client.ask("/1.1\r\n\r\n"), built_in_page()));  // by the first
-    client.abort();
-    CHECK(says_answered(first.wait(), 102));
+TEST_CASE("the next server gets the port at once, while this one still answers") {
+    CHECK(succeeds_once([] {
+        Maintd first;
+        for (int i = 0; i < 100; ++i) visit(first.port);  // They leave the port in TIME_WAIT.
+        Client client(first.port);
+        client.send("GET / HTTP");
+        visit(first.port);
+        const auto start = Clock::now();
+        first.send_signal(SIGTERM);
+        if (!is_stopping(first) || seconds_since(start) > 0.25) return false;
+        const Maintd second({"-p", std::to_string(first.port)});
+        CHECK(is_whole(visit(second.port), built_in_page()));
+        CHECK(first.runs());
+        CHECK(is_whole(client.ask("/1.1\r\n\r\n"), built_in_page()));
+        client.abort();
+        return seconds_in(first.wait(), 102) >= 0;
+    }));
 }
 
-TEST_CASE("who is connected when it stops is answered after two seconds at the latest") {
-    const std::string page(8 << 20, 'p');
-    const TemporaryFile file(page);
-    Maintd maintd({file.path});
-    Client silent(maintd.port);
-    Client half(maintd.port);
+TEST_CASE("a client that sends nothing or reads nothing holds the stop for 2 s", "[slow]") {
+    const TemporaryFile file(std::string(8 << 20, 'p'));
+    const auto before = Clock::now();
+    Maintd maintd, writing({file.path});
+    Client silent(maintd.port), half(maintd.port), reader(writing.port);
     half.send("HEAD / HT");
-    Client reader(maintd.port);  // that does not read
     reader.send(get);
     CHECK(reader.readable(patience));
     const auto start = Clock::now();
-    const Exit exit = maintd.stop();
-    CHECK(seconds_since(start) > 1.5);
-    CHECK(seconds_since(start) < 4);
+    maintd.send_signal(SIGTERM);
+    writing.send_signal(SIGTERM);
+    CHECK(is_stopping(maintd));
+    CHECK(is_stopping(writing));
+    const Exit exit = maintd.wait();
     CHECK(exit.status == 0);
-    CHECK(is_whole(half.receive_all(), page, true));
-    const Reply unasked = silent.receive_all();
-    CHECK(
-        unasked.bytes.starts_with("HTTP/1.1 503 "));  // the answer does not depend on the question
+    CHECK(writing.wait().status == 0);
+    CHECK(seconds_since(start) > 1.9);
+    CHECK(seconds_since(start) < 5);
+    CHECK(seconds_in(exit, 1) >= 1);
+    CHECK(seconds_in(exit, 1) <= seconds_since(before));
+    CHECK(is_whole(half.receive_all(), built_in_page(), true));
+    CHECK(is_whole(silent.receive_all(), built_in_page()));
 }
 
-TEST_CASE("a second signal ends the stop") {
-    Maintd maintd;
-    Client client(maintd.port);
-    client.send("GET /");
-    visit(maintd.port);
-    const auto start = Clock::now();
-    maintd.send_signal(SIGINT);
-    CHECK(seconds_until_free(maintd.port) < 0.25);
-    CHECK(maintd.runs());
-    const Exit exit = maintd.stop(SIGINT);
-    CHECK(seconds_since(start) < 1);
-    CHECK(exit.status == 0);
-    CHECK(is_whole(client.receive_all(), built_in_page()));
-    CHECK(says_answered(exit, 2));
-}
-
-TEST_CASE("a signal that was ignored at the start stays ignored, as nohup wants it") {
+TEST_CASE("a signal that is ignored at start stays ignored, so that nohup works") {
     for (const int number : {SIGHUP, SIGINT}) {
         Maintd maintd({}, [number] { signal(number, SIG_IGN); });
         maintd.send_signal(number);
+        CHECK_FALSE(eventually([&] { return !maintd.runs(); }, 100ms));
         CHECK(is_whole(visit(maintd.port), built_in_page()));
-        CHECK(is_whole(visit(maintd.port), built_in_page()));
-        CHECK(maintd.runs());
-        CHECK(says_answered(maintd.stop(SIGTERM), 2));
+        CHECK(seconds_in(maintd.stop(SIGTERM), 1) >= 0);
     }
 }

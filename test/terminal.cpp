@@ -1,8 +1,6 @@
-// What the operator sees: two lines, and on a terminal a count between them. Whatever becomes of
-// the reader of standard error, the visitors do not notice.
+// What the operator sees: two lines, and between them a count on a terminal. Whatever happens to
+// the terminal, visitors do not notice.
 #include <termios.h>
-
-#include <algorithm>
 
 #include "catch.hpp"
 #include "fixture.hpp"
@@ -11,241 +9,199 @@ using namespace fixture;
 
 namespace {
 
-// The two ends of a channel for standard error: maintd writes into one, the operator reads the
-// other. Neither is inherited unless a child asks for it.
-struct Channel {
-    int reader = -1;
-    int writer = -1;
-    std::string text{};  // what has been read
-
-    Channel() = default;
-    Channel(const Channel&) = delete;
-    ~Channel() {
-        close(reader);
-        close(writer);
-    }
-
-    // Reads what comes until `limit` is over or `enough` says so; returns whether it did.
-    bool read_until(const std::function<bool()>& enough,
-                    std::chrono::milliseconds limit = patience) {
-        const auto end = Clock::now() + limit;
-        while (!enough()) {
-            const auto left =
-                std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
-            pollfd entry{reader, POLLIN, 0};
-            char bytes[4096];
-            if (left <= 0ms || poll(&entry, 1, static_cast<int>(left.count())) <= 0) return false;
-            const ssize_t size = read(reader, bytes, sizeof bytes);
-            if (size <= 0) return false;
-            text.append(bytes, static_cast<std::size_t>(size));
-        }
-        return true;
-    }
-    bool read_until(const std::string& part, std::chrono::milliseconds limit = patience) {
-        return read_until([&] { return text.find(part) != std::string::npos; }, limit);
-    }
-    void read_for(std::chrono::milliseconds span) {
-        read_until([] { return false; }, span);
-    }
-    void close_reader() { close(std::exchange(reader, -1)); }
-
-    // Fills the channel until not one more byte fits, as if nobody had read for long. Not through
-    // `writer`: maintd shares that, and would find it non-blocking, too.
-    void fill() {
-        const std::string path = "/proc/self/fd/" + std::to_string(writer);
-        const int other = open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-        if (other < 0) throw system_error(path);
-        const std::string filler(4096, '.');
-        for (std::size_t size = filler.size(); size > 0;)
-            if (write(other, filler.data(), size) < 0) size /= 2;
-        close(other);
-    }
-};
-
-struct Pipe : Channel {
-    Pipe() {
-        int ends[2];
-        if (pipe2(ends, O_CLOEXEC) < 0) throw system_error("pipe");
-        reader = ends[0];
-        writer = ends[1];
-    }
-};
-
-struct Terminal : Channel {
-    Terminal() {
-        reader = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-        if (reader < 0 || grantpt(reader) < 0 || unlockpt(reader) < 0) throw system_error("pty");
-        writer = open(ptsname(reader), O_RDWR | O_NOCTTY | O_CLOEXEC);
-        if (writer < 0) throw system_error("pty");
-    }
-};
-
-// A maintd whose standard error is a channel; it serves, and the first line has been read.
+// A maintd whose standard error is a channel. Its first line has been read. On a terminal, it runs
+// in the foreground unless `prepare` does something else.
 struct Watched {
     Channel& channel;
     Process process;
     std::uint16_t port = 0;
 
-    explicit Watched(Channel& given, const std::string& page = "maintenance.html")
-        : channel(given), process({maintd_path(), "-p", "0", page}, [&given] {
+    Watched(Channel& given, const std::function<void()>& prepare, const char* uid = "65534")
+        : channel(given), process({maintd_path(), "-p", "0", "-u", uid}, [&given, &prepare] {
+              prepare();
               dup2(given.writer, STDERR_FILENO);
           }) {
         if (!channel.read_until("\n")) throw std::runtime_error("no first line: " + channel.text);
-        port =
-            static_cast<std::uint16_t>(std::stoi(channel.text.substr(channel.text.rfind(':') + 1)));
+        port = port_in(channel.text);
         channel.text.clear();
     }
+    explicit Watched(Terminal& terminal) : Watched(terminal, [&terminal] { terminal.control(); }) {}
+    explicit Watched(Pipe& pipe) : Watched(pipe, [] {}) {}
 
     bool visited() const { return is_whole(visit(port), built_in_page()); }
 
-    // Visits for so long that two counts would be due; returns whether every visitor got the page.
-    bool visited_for_a_while() const {
+    // Visits for so long that two counts would be due. Returns how many visitors got the page, or 0
+    // if one of them did not.
+    unsigned long visited_for_a_while() const {
         const auto start = Clock::now();
-        while (seconds_since(start) < 1.3) {
-            if (!visited()) return false;
+        for (unsigned long visits = 0;; ++visits) {
+            if (seconds_since(start) > 1.3 && visits > 1) return visits;
+            if (!visited()) return 0;
             std::this_thread::sleep_for(5ms);
         }
-        return true;
     }
 
-    // Asks it to stop; returns its exit status, or throws when it does not end.
-    int stop() {
+    // Asks it to stop, and reads its last line. Returns whether it ended well.
+    bool stop() {
         process.send_signal(SIGTERM);
-        return process.wait(5s).status;
+        return channel.read_until("\n") && process.wait().status == 0;
     }
 };
 
-// Returns the numbers that stand before " requests answered".
-std::vector<unsigned long> counts_in(const std::string& text) {
-    std::vector<unsigned long> counts;
-    const std::string after = " requests answered";
-    for (std::size_t end = text.find(after); end != text.npos; end = text.find(after, end + 1))
-        counts.push_back(std::stoul(text.substr(text.find_last_of(' ', end - 1) + 1)));
-    return counts;
+std::string count_of(unsigned long visits) {
+    return "maintd: " + std::to_string(visits) + (visits == 1 ? " request" : " requests") +
+           " answered";
+}
+
+// Fills the channel until not one more byte fits, as if nobody had read for long. It opens the
+// channel again, because O_NONBLOCK would otherwise hold for maintd's standard error, too.
+void fill(const Channel& channel) {
+    const std::string path = "/proc/self/fd/" + std::to_string(channel.writer);
+    const Descriptor other = open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (other < 0) throw system_error(path);
+    const std::string filler(4096, '.');
+    for (std::size_t size = filler.size(); size > 0;)
+        if (write(other, filler.data(), size) < 0) size /= 2;
 }
 
 }  // namespace
 
-TEST_CASE("on a terminal the count grows in place, at most once a second") {
+TEST_CASE("on a terminal the count grows in place, at most once a second, when it changes") {
     Terminal terminal;
-    Watched maintd(terminal);
-    CHECK(maintd.visited());
-    CHECK(terminal.read_until("1 requests answered", 2s));
-
-    // Three seconds of visits are what this is about.
+    const int flags = fcntl(terminal.writer, F_GETFL);
     const auto start = Clock::now();
-    unsigned long visits = 1;
-    for (; seconds_since(start) < 3; ++visits) {
-        REQUIRE(maintd.visited());
-        terminal.read_for(20ms);
-    }
-    CHECK(terminal.read_until(std::to_string(visits) + " requests answered", 2s));
-    const auto counts = counts_in(terminal.text);
-    CHECK(counts.size() >= 3);
-    CHECK(counts.size() <= 6);
-    CHECK(std::is_sorted(counts.begin(), counts.end()));
-    CHECK(std::adjacent_find(counts.begin(), counts.end()) == counts.end());
-    CHECK(terminal.text.find('\n') == terminal.text.npos);
-    CHECK(terminal.text.find('\r') != terminal.text.npos);
-}
-
-TEST_CASE("a count that has not changed is not shown again") {
-    Terminal terminal;
     Watched maintd(terminal);
-    terminal.read_for(300ms);
-    CHECK(terminal.text.empty());
     CHECK(maintd.visited());
-    CHECK(terminal.read_until("1 requests answered", 2s));
-    terminal.text.clear();
-    terminal.read_for(1500ms);  // longer than the second after which a change would be shown
-    CHECK(terminal.text.find_first_not_of('\r') == terminal.text.npos);
+    CHECK(terminal.read_until(count_of(1) + "\r"));
+    unsigned long visits = 1;
+    for (int i = 0; i < 2; ++i) visits += maintd.visited_for_a_while();
+    CHECK(terminal.read_until(count_of(visits) + "\r"));
+    const double seconds = seconds_since(start);
+    CHECK(fcntl(terminal.writer, F_GETFL) == flags);  // The shell's descriptor stays as it is.
+
+    std::vector<unsigned long> counts;
+    std::istringstream parts(terminal.text);
+    for (std::string part; std::getline(parts, part, '\r');) {
+        counts.push_back(std::stoul(part.substr(std::strlen("maintd: "))));
+        CHECK(part == count_of(counts.back()));
+    }
+    CHECK(counts.size() >= 3);
+    CHECK(static_cast<double>(counts.size()) <= seconds + 1);
+    CHECK(std::is_sorted(counts.begin(), counts.end(), std::less_equal<>()));
+
+    terminal.text.clear();  // Nothing changes now for longer than the second between two counts.
+    CHECK_FALSE(terminal.reader.is_ready(POLLIN, Clock::now() + 1500ms));
+    CHECK(maintd.stop());
+    CHECK(terminal.text.starts_with(count_of(visits) + " in "));
+    CHECK(terminal.text.find('\r') == terminal.text.size() - 2);
 }
 
-TEST_CASE("on a terminal the last line replaces the count") {
+TEST_CASE("the count is shown in the foreground only, the first and the last line always") {
     Terminal terminal;
-    Watched maintd(terminal);
-    for (int i = 0; i < 5; ++i) CHECK(maintd.visited());
-    CHECK(maintd.stop() == 0);
-    CHECK(terminal.read_until("\n", 2s));
-    const std::string& text = terminal.text;
-    const std::size_t at = text.find("maintd: 5 requests answered in ");
-    REQUIRE(at != text.npos);
-    CHECK((at == 0 || text[at - 1] == '\r'));
-    CHECK(text.ends_with(" s\r\n"));
+    termios settings{};
+    REQUIRE(tcgetattr(terminal.writer, &settings) == 0);
+    settings.c_lflag = (settings.c_lflag | TOSTOP) & ~static_cast<tcflag_t>(ECHO);
+    REQUIRE(tcsetattr(terminal.writer, TCSANOW, &settings) == 0);
+
+    // Another process is in the foreground until a line is typed. Then it brings maintd there.
+    Watched maintd(terminal, [&terminal] {
+        terminal.control();
+        if (fork() == 0) {
+            char key = 0;
+            signal(SIGTTOU, SIG_IGN);
+            if (setpgid(0, 0) < 0 || tcsetpgrp(terminal.writer, getpid()) < 0 ||
+                read(terminal.writer, &key, 1) < 0)
+                _exit(126);
+            _exit(tcsetpgrp(terminal.writer, getppid()));
+        }
+        while (tcgetpgrp(terminal.writer) == getpid()) std::this_thread::sleep_for(1ms);
+    });
+    unsigned long visits = maintd.visited_for_a_while();
+    CHECK(visits > 0);
+    CHECK_FALSE(terminal.reader.is_ready(POLLIN, Clock::now()));
+    SECTION("then it comes to the foreground, and Ctrl-C stops it") {
+        REQUIRE(write(terminal.reader, "\n", 1) == 1);
+        CHECK(terminal.read_until(count_of(visits) + "\r"));
+        terminal.text.clear();
+        REQUIRE(write(terminal.reader, "\x03", 1) == 1);
+    }
+    SECTION("and it is stopped in the background, where TOSTOP forbids to write") {
+        maintd.process.send_signal(SIGTERM);
+    }
+    CHECK(terminal.read_until(count_of(visits) + " in "));
+    CHECK(maintd.process.wait().status == 0);
 }
 
 TEST_CASE("on a pipe or a file nothing stands between the first line and the last") {
-    const auto start = Clock::now();
     Pipe pipe;
     const TemporaryFile file("");
     const int log = open(file.path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
     Process logged({maintd_path(), "-p", "0"}, [log] { dup2(log, STDERR_FILENO); });
     close(log);
     Watched piped(pipe);
-    REQUIRE(eventually([&] { return file_content(file.path).ends_with("/\n"); }));
+    REQUIRE(eventually([&] { return file_content(file.path).ends_with("\n"); }));
     const std::string first_line = file_content(file.path);
-    const auto port =
-        static_cast<std::uint16_t>(std::stoi(first_line.substr(first_line.rfind(':') + 1)));
-
-    // So long that a terminal would have got two counts.
-    unsigned visits = 0;
-    for (; seconds_since(start) < 1.3 || visits == 0; ++visits) {
-        std::this_thread::sleep_for(5ms);
-        REQUIRE(piped.visited());
-        REQUIRE(is_whole(visit(port), built_in_page()));
-    }
+    CHECK(is_whole(visit(port_in(first_line)), built_in_page()));
+    const unsigned long visits = piped.visited_for_a_while();
     logged.send_signal(SIGTERM);
     CHECK(logged.wait().status == 0);
-    CHECK(piped.stop() == 0);
-    pipe.read_until("\n");
-    for (const std::string& text : {pipe.text, file_content(file.path).substr(first_line.size())}) {
-        CHECK(text.starts_with("maintd: " + std::to_string(visits) + " requests answered in "));
+    CHECK(piped.stop());
+    const std::string logged_text = file_content(file.path).substr(first_line.size());
+    for (const auto& [text, count] : {std::pair{pipe.text, visits}, {logged_text, 1}}) {
+        CHECK(text.starts_with(count_of(count) + " in "));
         CHECK(text.find('\n') == text.size() - 1);
         CHECK(text.find('\r') == text.npos);
     }
 }
 
-TEST_CASE("a terminal that is stuck changes nothing for visitors") {
+// ---- A terminal that does not take what is written to it ----------------------------------------
+
+namespace {
+
+// Returns what went wrong, or "". The terminal gets stuck by Ctrl-S if `kind` is 0. Otherwise it is
+// full, or has room for 1 byte, 2 bytes, 4 bytes and so on.
+std::string survive(int kind) {
     Terminal terminal;
     Watched maintd(terminal);
-    SECTION("because nobody reads it") { terminal.fill(); }
-    SECTION("because of Ctrl-S") {
-        const int other = open(ptsname(terminal.reader), O_RDWR | O_NOCTTY | O_CLOEXEC);
-        REQUIRE(tcflow(other, TCOOFF) == 0);
-        close(other);
-    }
-    CHECK(maintd.visited_for_a_while());
-    CHECK(maintd.stop() == 0);
+    const bool ctrl_s = kind == 0;
+    std::string room(kind < 2 ? 0 : std::size_t{1} << (kind - 2), '\0');
+    if (ctrl_s) tcflow(terminal.writer, TCOOFF);
+    if (!ctrl_s) fill(terminal);
+    if (!room.empty() && read(terminal.reader, room.data(), room.size()) < 0) return "no room";
+    const unsigned long visits = maintd.visited_for_a_while();
+    if (visits == 0) return "a visitor did not get the page";
+    if (ctrl_s) tcflow(terminal.writer, TCOON);
+    if (!maintd.visited()) return "a visitor did not get the page at the end";
+    if (!terminal.read_until(count_of(visits + 1) + "\r")) return "no count: " + terminal.text;
+    return maintd.stop() ? "" : "it did not end well";
 }
 
-// How many bytes fit decides how far a line gets. All at once, for each takes a while.
-TEST_CASE("a terminal with room for a few bytes changes nothing for visitors") {
-    const auto survives = [](int room) {
-        Terminal terminal;
-        Watched maintd(terminal);
-        terminal.fill();
-        std::string bytes(static_cast<std::size_t>(room), '\0');
-        const ssize_t freed = read(terminal.reader, bytes.data(), bytes.size());
-        return freed > 0 && maintd.visited_for_a_while() && maintd.stop() == 0;
+}  // namespace
+
+TEST_CASE("a terminal that is stuck costs a count, and never a visitor") {
+    for (const std::string& outcome : together(15, survive)) CHECK(outcome == "");
+}
+
+TEST_CASE("a terminal or a pipe that is gone, or a full pipe, changes nothing for visitors") {
+    Terminal terminal;
+    Pipe closed, full;
+    const auto as_with_nohup = [&terminal] {
+        terminal.control();
+        signal(SIGHUP, SIG_IGN);
     };
-    for (const bool survived : together(14, [&](int i) { return survives(1 << i); }))
-        CHECK(survived);
-}
-
-TEST_CASE("a terminal that is gone changes nothing for visitors") {
-    Terminal terminal;
-    Watched maintd(terminal);
-    close(std::exchange(terminal.writer, -1));
-    terminal.close_reader();  // the session ends; maintd has been started with nohup or setsid
-    CHECK(maintd.visited_for_a_while());
-    CHECK(maintd.stop() == 0);
-}
-
-TEST_CASE("a pipe that nobody reads changes nothing for visitors") {
-    Pipe pipe;
-    Watched maintd(pipe);
-    SECTION("and that is closed") { pipe.close_reader(); }
-    SECTION("and that is full") { pipe.fill(); }
-    for (int i = 0; i < 10; ++i) CHECK(maintd.visited());
-    CHECK(maintd.stop() == 0);
+    // -u 0, because a process that changes its user survives its parent, here even Ctrl-C.
+    Watched on_terminal(terminal, as_with_nohup, "0");
+    Watched on_closed(closed), on_full(full);
+    for (Channel* channel : {static_cast<Channel*>(&terminal), static_cast<Channel*>(&closed)}) {
+        channel->writer.close();
+        channel->reader.close();
+    }
+    fill(full);
+    for (Watched* maintd : {&on_terminal, &on_closed, &on_full})
+        CHECK(maintd->visited_for_a_while() > 0);
+    CHECK(on_full.stop());
+    for (Watched* maintd : {&on_terminal, &on_closed}) {
+        maintd->process.send_signal(SIGTERM);
+        CHECK(maintd->process.wait().status == 0);
+    }
 }
