@@ -2,9 +2,9 @@
 # make static   build ./maintd-static      make test    run the tests (they need only Catch2)
 # make install  to $(DESTDIR)$(PREFIX)     make clean   remove everything that make has made
 # make bench    the benchmark              make proof   all of the longer tests, one after another:
-# make faults, fuzz, attack, long, rollout, page, places, coverage (see test/README)
+# make faults, fuzz, attack, long, rollout, page, mutants, places, coverage (see test/README)
 .POSIX:
-TESTS = test bench proof faults fuzz attack long rollout page places coverage
+TESTS = test bench proof faults fuzz attack long rollout page mutants places coverage
 .PHONY: all static run install clean FORCE $(TESTS)
 
 # The environment and the command line may set these. The presets of make itself are not used,
