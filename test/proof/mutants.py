@@ -27,10 +27,10 @@ def read_list():
         if line.startswith("= "):
             mark = line[2:]
         elif line and not line.startswith("#"):
-            search, arrow, replacement = line.partition(" ==> ")
+            search, arrow, replacement = line.partition(" ==>")
             if not arrow or SOURCE.count(search) != 1:
                 errors.append(f"mutants.txt:{number}: occurs {SOURCE.count(search)} times: {search}")
-            mutants.append((line, SOURCE.replace(search, replacement), mark))
+            mutants.append((line, SOURCE.replace(search, replacement[1:]), mark))
             mark = None
     if errors:
         sys.exit("\n".join(errors))
