@@ -6,16 +6,16 @@
 // It needs Chromium; firefox-esr and java are used where they are installed. MAINTD names another
 // binary than ./maintd, CHROMIUM another browser than /usr/bin/chromium.
 //
-// A story begins with a real maintd on a free port. It is stopped, and others take its port: a
-// proxy, or the site. The page's timers run only when the test moves them (Playwright's clock, or a
-// time lapse), so that an hour of waiting takes no time; the network is real.
+// A story begins with a real maintd on a free port. It is stopped, and others take its port. The
+// page's timers run only when the test moves them, so that an hour takes no time.
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, test } from 'node:test';
@@ -29,7 +29,6 @@ const limit = 10000; // milliseconds; far more than any event takes
 
 const { chromium, _bidiFirefox } = createRequire(join(packages, '.'))('playwright-core');
 const axe = readFileSync(join(packages, 'axe-core', 'axe.min.js'), 'utf8');
-const chromiumPath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const firefoxPath = ['/usr/bin/firefox-esr', '/usr/bin/firefox'].find(existsSync);
 const java = spawnSync('java', ['-version']).status === 0;
 const left = [!firefoxPath && 'Firefox (install firefox-esr)', !java && 'vnu (install java)'];
@@ -37,8 +36,7 @@ if (left.some(Boolean)) console.log(`page.mjs leaves out: ${left.filter(Boolean)
 
 const browsers = {
   Chromium: await chromium.launch({
-    executablePath: chromiumPath,
-    args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking'],
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'],
   }),
 };
 if (firefoxPath) browsers.Firefox = await _bidiFirefox.launch({ executablePath: firefoxPath });
@@ -73,18 +71,14 @@ async function standIn(port, answer) {
   });
   server.listen(port);
   await once(server, 'listening');
-  const count = word => log.filter(line => line.startsWith(word)).length;
-  return {
-    log, headers, server,
-    asks: () => count('ask'),
-    loads: () => count('load'),
-    async stop() {
-      const closed = once(server, 'close');
-      server.close();
-      server.closeAllConnections();
-      await closed;
-    },
+  const stop = async () => {
+    const closed = once(server, 'close');
+    server.close();
+    server.closeAllConnections();
+    await closed;
   };
+  const count = word => log.filter(line => line.startsWith(word)).length;
+  return { log, headers, server, stop, asks: () => count('ask'), loads: () => count('load') };
 }
 
 const says = (status, body = '', more = {}) => (request, response) =>
@@ -241,13 +235,6 @@ story('an address with a password is no obstacle', both, async s => {
   await s.page.goto(`${s.origin}/page#part`.replace('://', '://user:secret@'));
   await s.take(site);
   await letReturn(s.page, s.page.url());
-});
-
-story('a fragment that is changed meanwhile is the one to return to', both, async s => {
-  await s.page.goto(`${s.origin}/page#old`);
-  await s.page.evaluate(() => { location.hash = 'part'; });
-  await s.take(site);
-  await letReturn(s.page, `${s.origin}/page#part`);
 });
 
 for (const code of [200, 302, 401, 403, 404, 405])
@@ -568,3 +555,121 @@ for (const [why, body, headers] of [
     await Promise.all([s.page.waitForEvent('load'), link(s.page).click()]);
     assert.equal(await s.page.title(), 'The site');
   });
+
+// ---- How it looks and reads ---------------------------------------------------------------------
+
+// What the comment at the top offers, put where it says, and two translations.
+const offered = [...html.matchAll(/^.*: (<.*>)(?: -->)?$/gm)].slice(0, 3).map(match => match[1]);
+const full = text => text.replace('  <h1', `  ${offered[0]}\n  <h1`)
+  .replace('</h1>', `</h1>\n  ${offered[1]}`).replace('</a></p>', `</a> ${offered[2]}</p>`);
+const inWords = (attributes, ...words) => {
+  const old = [
+    'Down for maintenance', 'We are working on this site and will be back shortly.',
+    'Please try again in a few minutes.', 'Try again now',
+    'If you have just sent a form, it has not arrived. Please send it again later.',
+  ];
+  return old.reduce((text, part, i) => text.replaceAll(part, words[i]), html)
+    .replace('lang="en"', attributes);
+};
+const variants = {
+  'as it is': html,
+  'with name, time and status': full(html),
+  'in German': inWords('lang="de"', 'Wegen Wartungsarbeiten vorübergehend nicht erreichbar',
+    'Wir arbeiten an dieser Website und sind in Kürze wieder für Sie da.',
+    'Lassen Sie diese Seite offen: Sie bringt Sie von selbst zurück.', 'Jetzt erneut versuchen',
+    'Ein eben abgeschicktes Formular ist nicht angekommen. Bitte senden Sie es später noch einmal.'),
+  'in Arabic': full(inWords('lang="ar" dir="rtl"', 'الموقع قيد الصيانة',
+    'نعمل حاليًا على تحسين الموقع وسنعود قريبًا.', 'يرجى المحاولة مرة أخرى بعد بضع دقائق.',
+    'حاول الآن', 'إذا أرسلت نموذجًا للتو فإنه لم يصل. يرجى إرساله مرة أخرى لاحقًا.')),
+};
+const sizes = [
+  [320, 640], [360, 740], [768, 1024], [1440, 900], [3840, 2160], [640, 320], [300, 150],
+  [320, 256], // 1280 by 1024 pixels at 400 %
+];
+
+// The measures of the page, and the blocks of text that end in a line of one word.
+const measure = page => page.evaluate(() => {
+  const range = document.createRange();
+  const boxes = [], lone = [];
+  const tree = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+  while (tree.nextNode()) {
+    const tops = [...tree.currentNode.data.matchAll(/\S+/g)].map(({ index, 0: word }) => {
+      range.setStart(tree.currentNode, index);
+      range.setEnd(tree.currentNode, index + word.length);
+      boxes.push(...range.getClientRects());
+      return range.getBoundingClientRect().top;
+    });
+    const last = tops.filter(top => top > tops.at(-1) - 3).length;
+    if (last === 1 && tops.length > 3) lone.push(tree.currentNode.data);
+  }
+  const links = [...document.links].map(link => link.getBoundingClientRect());
+  return {
+    lone, scroll: document.documentElement.scrollWidth,
+    left: Math.min(...boxes.map(box => box.left)), right: Math.max(...boxes.map(box => box.right)),
+    link: Math.min(...links.map(box => Math.min(box.width, box.height))),
+    font: parseFloat(getComputedStyle(document.body).fontSize),
+  };
+});
+
+for (const [variant, text] of Object.entries(variants)) {
+  for (const engine of both)
+    test(`nothing is cut off or lost, ${variant} (${engine})`, async () => {
+      const page = await browsers[engine].newPage();
+      for (const [width, height] of sizes) {
+        await page.setViewportSize({ width, height });
+        await page.setContent(text);
+        const seen = await measure(page);
+        const where = `at ${width} by ${height}: ${JSON.stringify(seen)}`;
+        assert.ok(seen.scroll <= width && seen.left >= 8 && seen.right <= width - 8, where);
+        assert.ok(seen.link >= 44 && seen.font >= (width > 3000 ? 32 : 17), where);
+        assert.deepEqual(seen.lone, [], where);
+      }
+      await page.close();
+    });
+
+  for (const options of [{}, { colorScheme: 'dark' }, { forcedColors: 'active' }])
+    test(`axe-core finds nothing, ${variant} ${JSON.stringify(options)}`, async () => {
+      const page = await browsers.Chromium.newPage(options);
+      await page.setContent(text);
+      await page.evaluate(axe);
+      const { violations, passes } = await page.evaluate(() => window.axe.run({
+        runOnly: ['wcag2a', 'wcag2aa', 'wcag2aaa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
+      }));
+      assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes[0].html]), []);
+      const contrast = passes.some(({ id }) => id === 'color-contrast-enhanced'); // 7 to 1
+      assert.ok(contrast || options.forcedColors);
+      await page.close();
+    });
+}
+
+test('vnu finds nothing', { skip: !java }, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'maintd-page-'));
+  const files = Object.entries(variants).map(([name, text]) => {
+    writeFileSync(join(folder, `${name}.html`), text);
+    return join(folder, `${name}.html`);
+  });
+  const jar = join(packages, 'vnu-jar', 'build', 'dist', 'vnu.jar');
+  const { stdout, stderr, status: code } = spawnSync('java', ['-jar', jar, '--stdout', ...files]);
+  rmSync(folder, { recursive: true });
+  assert.deepEqual([code, `${stdout}`, `${stderr}`], [0, '', '']);
+});
+
+test('the accent, the focus and the hover are seen, in forced colours and in print', async () => {
+  const page = await browsers.Chromium.newPage({ colorScheme: 'dark' });
+  const style = (selector, name) => page.locator(selector).first()
+    .evaluate((element, key) => getComputedStyle(element)[key], name);
+  await page.setContent(html);
+  const before = await style('a', 'backgroundColor');
+  await page.hover('a');
+  assert.notEqual(await style('a', 'backgroundColor'), before);
+  await page.keyboard.press('Tab');
+  assert.equal(await style('a', 'outlineStyle'), 'solid');
+  assert.ok(parseFloat(await style('a', 'outlineOffset')) >= 2);
+  await page.emulateMedia({ forcedColors: 'active' });
+  assert.ok(parseFloat(await style('main', 'borderTopWidth')) >= 3);
+  assert.notEqual(await style('main', 'borderTopColor'), await style('main', 'backgroundColor'));
+  await page.emulateMedia({ forcedColors: null, media: 'print' });
+  for (const selector of ['h1', 'p', 'a'])
+    assert.ok(Math.max(...(await style(selector, 'color')).match(/\d+/g)) < 90, `${selector} is dark`);
+  await page.close();
+});
