@@ -1,6 +1,6 @@
 #!/bin/sh
-# What README's steps call and a test has to play: "make static", a copy to the server, and systemctl
-# for nginx, which is the site. As long as there is a file new-server-is-broken, it does not start.
+# Plays what README's steps call: "make static", the copy to the server, and systemctl for nginx,
+# which is the site. As long as there is a file new-server-is-broken, nginx does not start.
 case "${0##*/} $*" in
 "make static") cp "$MAINTD" maintd-static ;;
 "scp maintd-static server:maintd") cp maintd-static maintd ;;
