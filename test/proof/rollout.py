@@ -2,7 +2,8 @@
 """Roll-outs as README tells them: by its own steps, through each front end that it shows, and what
 the programs that people use say about the page.
 
-    rollout.py [--long] [row ...]        MAINTD=path tests another binary
+    rollout.py [row ...]           MAINTD=path tests another binary
+    rollout.py --long [row ...]    an upload of 75 seconds through each front end
 
 Each row is a process in namespaces of its own (unshare(1)): network, processes, mounts. The ports
 80, 443, 8080 and 8081 are free there, /run and /var/log are empty, and everything that was started
@@ -108,6 +109,8 @@ class Server:
     def stop(self, number=signal.SIGTERM):
         self.process.send_signal(number)
         return self.process.wait(20)
+
+    close = stop
 
 def nginx(name, listen, answer="200 'the site\\n'"):
     """Starts nginx as the site, or with the answer 503 in maintd's place."""
@@ -218,7 +221,7 @@ MATRIX = {
     "Expect": curl(3, "-H", "Expect: 100-continue", "-T", "upload"),
     "kept": curl(50),
     "kept P.": curl(20, "-d", "x" * 1000),
-    "75 s": times(4, 4, "POST", "/unbuffered", 15_000_000, 0, 200_000),  # with --long
+    "75 s": times(4, 4, "POST", "/", 15_000_000, 0, 200_000),  # with --long
 }
 
 class Load:
@@ -272,6 +275,11 @@ class Report:
             self.faults.append(f"maintd ended with {server.process.returncode}:\n{server.log()}")
         for name, found in results.items():
             bad = len(found) - found.count("page")
+            if 0 < bad <= len(found) // 100:  # perhaps the machine stood still
+                self.notes.append(f"{name}{place}: once more, because {set(found) - {'page'}}")
+                with contextlib.closing(maintd(port, door.page)):
+                    found = MATRIX[name](door)
+                bad = len(found) - found.count("page")
             self.cells[name + place] = f"{bad}/{len(found)}*" if bad else "ok"
             if bad:
                 stand_in = nginx("stand_in", f"listen {port};", "503")
@@ -295,6 +303,7 @@ class Front:
     command: str = ""  # without one, README's lines are the command
     frame: str = ""  # the file in front_ends/ with what it needs besides
     edits: tuple = ()  # (pattern, replacement) in turns
+    notices: float = 0  # seconds after which it asks the site again
     in_place: bool = False  # the matrix again, with maintd on the site's own port
     page: bytes = PAGE
     known: dict = dataclasses.field(default_factory=dict)  # faults of its own, by column
@@ -314,19 +323,21 @@ class Front:
 NGINX = "nginx -p /run/rollout -c front -g 'daemon off;'"
 TCP = ("mode http", "mode tcp", " *option httpchk.*\n", "")
 HTTP = Front("nginx", NGINX, "nginx.conf")
-HAPROXY = Front("HAProxy", "haproxy -db -f front", "haproxy.cfg")
+HAPROXY = Front("HAProxy", "haproxy -db -f front", "haproxy.cfg", notices=1.5)
+PAUSE = "After the page it ends an upload that pauses"
 APACHE = Front("Apache", "apache2 -DFOREGROUND -f /run/rollout/front", "apache.conf",
                in_place=True)
-RESET = "Caddy resets an upload that it does not need"
+RESET = "It resets an upload that it does not need"
 CADDY = Front("Caddy", "caddy run --adapter caddyfile --config front", in_place=True,
-              known={"30 MB": RESET, "chunked": RESET, "Expect": RESET})
+              known=dict.fromkeys(("30 MB", "chunked", "Expect", "75 s"), RESET))
 PROXY_PROTOCOL = {"HEAD": "maintd does not read the PROXY protocol"}
 also = dataclasses.replace
 PROXIES = {
-    "Squid": Front("Squid", "squid -N -n maintdrollout -f front", "squid.conf"),
+    "Squid": Front("Squid", "squid -N -n maintdrollout -f front", "squid.conf",
+                   known={"75 s": RESET}),
     "nginx http": HTTP,
     "nginx, max_fails": also(HTTP, edits=(" max_fails=0", ""), wrong=True),
-    "nginx stream": also(HTTP, frame="stream.conf"),
+    "nginx stream": also(HTTP, frame="stream.conf", known={"75 s": PAUSE}),
     "HAProxy http": HAPROXY,
     "HAProxy tcp": also(HAPROXY, edits=TCP),
     "HAProxy send-proxy": also(HAPROXY, edits=(*TCP, ":8080", ":8080 send-proxy"),
@@ -339,14 +350,14 @@ PROXIES = {
     "Caddy, 100 kB": also(CADDY, page=PAGE + b" " * 100_000),
     "Caddy, any method": also(CADDY, edits=(" {\n *method GET\n *}", ""), wrong=True),
     "Varnish": Front("Varnish", "varnishd -F -a :80 -f /run/rollout/front -n /run/rollout/varnish",
-                     in_place=True),
+                     notices=0.5, in_place=True),
 }
 JOINED = (r"\\\n", "")
 ENDS_OF_TLS = {
     "stunnel": Front("the configuration of stunnel", "stunnel front",
                      edits=("^", "foreground = yes\n")),
     "socat": Front("Or socat, or hitch", edits=(*JOINED, "hitch.*\n", "")),
-    "hitch": Front("Or socat, or hitch", edits=(*JOINED, "socat.*\n", "")),
+    "hitch": Front("Or socat, or hitch", edits=(*JOINED, "socat.*\n", ""), known={"75 s": PAUSE}),
 }
 
 def proxy_row(front, report, columns):
@@ -380,14 +391,14 @@ def proxy_row(front, report, columns):
     own.stop()
     report.matrix(door, columns, front.known, 8080)
     if front.in_place:
-        report.matrix(door, columns, {}, 8081, " in place")
+        report.matrix(door, columns, front.known, 8081, " in place")
     own = maintd(8080, front.page)
 
     load = Load(door, *requests)
     load.wait_for("page")
     nginx("site", "listen 8081;")
-    if front.after == "HAProxy":
-        eventually(lambda: visit(door) == "site", "HAProxy is to notice the site", 1.5)
+    if front.notices:
+        eventually(lambda: visit(door) == "site", "it asks the site again", front.notices)
     back = time.monotonic()
     report.expect(paths(door, *methods), "site", "from the start of the site on")
     time.sleep(2)  # as README says
@@ -635,7 +646,7 @@ def outside(name, options):
 def main():
     options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
     names = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
-    columns = [name for name in MATRIX if name != "75 s" or "--long" in options]
+    columns = [name for name in MATRIX if (name == "75 s") == ("--long" in options)]
     if "--inside" in options:
         return inside(names[0], columns)
     if os.geteuid() != 0:
@@ -643,15 +654,17 @@ def main():
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             del os.environ[name]
-    names = names or [*PROXIES, *ENDS_OF_TLS, "nftables", "steps", "straight", "systemd",
-                      "kubernetes", "clients"]
+    fronts = [name for name in PROXIES if not PROXIES[name].wrong or "--long" not in options]
+    fronts += [*ENDS_OF_TLS, "nftables"]
+    others = ["steps", "straight", "systemd", "kubernetes", "clients"]
+    names = names or fronts + others * ("--long" not in options)
     schemas = tempfile.TemporaryDirectory()
     os.environ["SCHEMAS"] = schemas.name
     if "kubernetes" in names:
         run("npm", "install", "--silent", "kubernetes-models@4", "yaml@2", cwd=schemas.name)
     failed = 0
     print(" " * 24 + "".join(f"{column:>9}" for column in columns))
-    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+    with concurrent.futures.ThreadPoolExecutor(12 if "--long" in options else 4) as pool:
         for name, row in zip(names, pool.map(lambda name: outside(name, options), names)):
             cells = list(row["cells"].values()) or [""]
             for first in range(0, len(cells), len(columns)):
