@@ -21,8 +21,7 @@ import vm from 'node:vm';
 const binary = process.env.MAINTD ?? fileURLToPath(new URL('../../maintd', import.meta.url));
 const html = readFileSync(new URL('../../maintenance.html', import.meta.url), 'utf8');
 const packages = resolve(process.env.PLAYWRIGHT_DIR ?? '.', 'node_modules');
-const limit = 10000; // milliseconds; far more than any event takes
-const polling = 20;
+const limit = 10000, polling = 20; // milliseconds; no event takes as long as the limit
 
 const { chromium, _bidiFirefox } = createRequire(join(packages, '.'))('playwright-core');
 const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
@@ -33,8 +32,8 @@ const both = Object.keys(browsers);
 after(() => Promise.all(Object.values(browsers).map(browser => browser.close())));
 
 const java = spawnSync('java', ['-version']).status === 0;
-const left = [!firefox && 'Firefox (firefox-esr)', !java && 'vnu (default-jre-headless)'];
-if (!firefox || !java) console.log(`Left out: ${left.filter(Boolean).join(' and ')}`);
+const left = [firefox || 'Firefox (firefox-esr)', java || 'vnu (default-jre-headless)'];
+if (!firefox || !java) console.log(`Left out: ${left.filter(text => / /.test(text)).join(', ')}`);
 
 // ---- What answers at the port -------------------------------------------------------------------
 
@@ -83,10 +82,7 @@ const site = says(200, sitePage);
 // Opens a tab. Its clock stands still, or runs 100 times as fast.
 async function openTab(context, trouble, lapse) {
   context.setDefaultTimeout(limit);
-  if (!lapse) {
-    await context.clock.install({ time: 0 });
-    await context.clock.pauseAt(1000);
-  }
+  if (!lapse) await context.clock.install({ time: 0 }).then(() => context.clock.pauseAt(1000));
   await context.addInitScript(fast => {
     const { fetch, setTimeout } = window, { now } = Date, start = now();
     if (fast) Date.now = () => start + (now() - start) * 100;
@@ -109,7 +105,6 @@ async function openTab(context, trouble, lapse) {
 
 const link = page => page.getByRole('link', { name: 'Try again now' });
 const promise = /brings you back by itself/;
-
 // Moves the page's clock until `done`. The clock may be gone with the page before it can answer.
 async function run(page, done, step = 5000) {
   let over = false;
@@ -121,6 +116,7 @@ async function run(page, done, step = 5000) {
     });
     await Promise.race([moved, done]);
   }
+  assert.ok(over, 'it has come in time');
   return done;
 }
 
@@ -132,8 +128,7 @@ async function letAsk(page, count = 1) {
 
 async function letReturn(page, url) {
   await run(page, page.waitForEvent('load'));
-  assert.equal(page.url(), url);
-  assert.equal(await page.title(), 'The site');
+  assert.deepEqual([page.url(), await page.title()], [url, 'The site']);
 }
 
 // Changes what the page believes about its tab: a headless tab is always in front.
@@ -142,8 +137,8 @@ const setHidden = (page, hidden) => page.evaluate(value => {
   document.dispatchEvent(new Event('visibilitychange'));
 }, hidden);
 
-// A test: maintd answers at `origin`, and a tab is open. `take(answer)` puts a stand-in in the place
-// of the server that has the port, `take()` none.
+// A test: maintd answers at `origin`, and a tab is open. `take(answer)` puts a stand-in into the
+// place of the server that has the port, `take()` none.
 function story(name, engines, tell, lapse = false) {
   for (const engine of engines)
     test(`${name} (${engine})`, { timeout: 2 * limit }, async () => {
@@ -170,8 +165,7 @@ const arrivals = {
   'follows a link': (page, url) => page.goto(url),
   'sends a form': async (page, url) => {
     await page.setContent(`<form method="post" action="${url}"><button>Send</button></form>`);
-    await page.getByRole('button').click();
-    await page.waitForURL(url);
+    await Promise.all([page.waitForURL(url), page.getByRole('button').click()]);
   },
 };
 
@@ -208,26 +202,22 @@ for (const [address, code, there = address] of [
     assert.equal(log[1], `load GET ${address.replace(/#.*/, '')}`);
   });
 
-story('a password in the address is no obstacle', both, async ({ page, take, origin }) => {
-  await page.goto(`${origin.replace('//', '//user:secret@')}/page#part`);
-  await take(site);
-  await letReturn(page, page.url());
+story('a password in the address is no obstacle', both, async s => {
+  await s.page.goto(`${s.origin.replace('//', '//user:secret@')}/page#part`);
+  await s.take(site);
+  await letReturn(s.page, s.page.url());
 });
 
 story('it asks with cookies and past caches, until the header', both, async ({ page, ...s }) => {
   await s.context.addCookies([{ name: 'visitor', value: 'known', url: s.origin }]);
   await page.goto(s.origin);
-  let cut, headers;
-  await s.take((request, response, isLoad) => {
-    if (isLoad) return site(request, response);
+  let headers;
+  await s.take((request, response) => {
     ({ headers } = request);
-    cut = once(response, 'close'); // by the browser
-    response.writeHead(200).write('a body that does not end');
+    response.writeHead(503).write('a body that does not end');
   });
-  await letReturn(page, `${s.origin}/`);
-  await cut;
-  assert.equal(headers.cookie, 'visitor=known');
-  assert.match(headers['cache-control'], /no-cache/);
+  await Promise.all([page.waitForEvent('requestfailed'), letAsk(page)]);
+  assert.deepEqual([headers.cookie, headers['cache-control']], ['visitor=known', 'no-cache']);
 });
 
 story('a service worker that has stored the page does not keep it', both, async s => {
@@ -244,17 +234,16 @@ story('a service worker that has stored the page does not keep it', both, async 
     says(200, worker, { 'Content-Type': 'text/javascript' })(request, response);
   });
   await s.page.goto(`${s.origin}/first`);
-  await s.page.evaluate(async () => {
-    const claimed = new Promise(done => { navigator.serviceWorker.oncontrollerchange = done; });
-    await navigator.serviceWorker.register('/worker.js');
-    await claimed;
-  });
+  await s.page.evaluate(() => new Promise(done => {
+    navigator.serviceWorker.oncontrollerchange = () => done();
+    navigator.serviceWorker.register('/worker.js');
+  }));
   await s.take(down);
   await s.page.goto(`${s.origin}/page?a`);
   await letAsk(s.page, 2);
   const { log } = await s.take(site);
   await letReturn(s.page, `${s.origin}/page?a`);
-  assert.equal(log.filter(line => line.endsWith('/page?a')).length, 1, log.join());
+  assert.deepEqual(log.filter(line => line.startsWith('load')), ['load GET /page?a']);
 });
 
 for (const [what, answer] of [
@@ -267,9 +256,8 @@ for (const [what, answer] of [
     for (let change = 0; change < 2; ++change) {
       const up = await s.take(answer);
       await letAsk(page, 4);
-      assert.equal(up.loads(), 1);
-      assert.equal(page.url(), url);
-      assert.equal(await page.getByRole('status').innerText(), 'The site is back.');
+      const status = await page.getByRole('status').innerText();
+      assert.deepEqual([up.loads(), page.url(), status], [1, url, 'The site is back.']);
       await s.take(down);
       await letAsk(page);
       await page.getByText(promise).waitFor();
@@ -290,12 +278,13 @@ for (const [what, address, before] of [
       else says(pending ? 200 : before)(request, response);
     });
     const loaded = page.waitForEvent('load');
-    if (address !== '/page') await page.goto(origin + address);
+    if (address !== '/page') await page.evaluate(url => { location.href = url; }, address);
     await loaded;
     assert.deepEqual([page.url(), slow.loads()], [origin + address, 1]);
   }, true);
 
 story('the waits grow over loads in vain', both, async ({ page, take, origin }) => {
+  await page.addInitScript(() => { Math.random = () => 0; });
   await page.goto(`${origin}/page#part`);
   await take((request, response, isLoad) => (isLoad ? down : site)(request, response));
   const times = [0];
@@ -303,7 +292,7 @@ story('the waits grow over loads in vain', both, async ({ page, take, origin }) 
     await run(page, page.waitForEvent('load'), 2000);
     times.push(await page.evaluate(() => Date.now()) / 1000);
   }
-  assert.ok(times[6] - times[5] > 17, `loaded after ${times} s`); // 15 s and a step at the most
+  assert.ok(times[6] - times[5] > 10, `loaded after ${times} s`);
   await take(site);
   await letReturn(page, `${origin}/page#part`);
 });
@@ -312,13 +301,11 @@ story('a password may be typed for two minutes, in peace', both, async ({ page, 
   await page.goto(origin);
   const silent = await take(() => {});
   const [, response] = await run(page, once(silent.server, 'request'));
-  const gone = once(response, 'close');
   await page.clock.runFor(105000);
   await link(page).click();
   await setHidden(page, false);
   assert.deepEqual([silent.asks(), response.closed], [1, false]);
-  await page.clock.runFor(15000);
-  await gone;
+  await Promise.all([page.waitForEvent('requestfailed'), page.clock.runFor(15000)]);
   await take(down);
   await letAsk(page);
 });
@@ -371,27 +358,24 @@ for (const [after, most] of [
     assert.ok(longest < most + 0.001 && longest > most * 0.8, `${longest} s`);
   });
 
-test('429 and every 5xx mean that it is not back', async () => {
-  for (const status of [429, 500, 501, 502, 503, 504, 520, 599])
-    assert.deepEqual((await simulate(100, () => answers(status))).loaded, []);
-});
+for (const status of [429, 500, 501, 502, 503, 504, 520, 599])
+  test(`${status} means that it is not back`, async () =>
+    assert.deepEqual((await simulate(100, () => answers(status))).loaded, []));
 
 test('50,000 visitors that wait for an hour ask fewer than 500 times a second', async t => {
   let asked = 0;
   for (let visitor = 0; visitor < 300; ++visitor)
     asked += (await simulate(3600, () => answers(503, '3600'))).asked.length;
   const rate = asked / 300 * 50000 / 3600;
-  t.diagnostic(`${rate.toFixed(0)} times a second`);
-  assert.ok(rate < 500);
+  assert.ok(rate < 500, t.diagnostic(`${rate.toFixed(0)} times a second`));
 });
 
 test('the median visitor of a two-minute upgrade is back within 10 s', async t => {
   const delays = []; // of visitors that have come when it began
-  while (delays.length < 301)
+  while (delays.length < 1001)
     delays.push((await simulate(200, time => answers(time < 120 ? 503 : 200))).loaded[0] - 120);
-  const median = delays.sort((a, b) => a - b)[150];
-  t.diagnostic(`${median.toFixed(1)} s`);
-  assert.ok(median < 10);
+  const median = delays.sort((a, b) => a - b)[500];
+  assert.ok(median < 10, t.diagnostic(`${median.toFixed(1)} s`));
 });
 
 story('a hidden tab asks only when it is looked at', both, async ({ page, take, origin }) => {
@@ -401,9 +385,7 @@ story('a hidden tab asks only when it is looked at', both, async ({ page, take, 
   await page.clock.runFor(3600000);
   await page.evaluate(() => dispatchEvent(new Event('online')));
   assert.deepEqual(log, []);
-  const loaded = page.waitForEvent('load');
-  await setHidden(page, false);
-  await loaded;
+  await Promise.all([page.waitForEvent('load'), setHidden(page, false)]);
   assert.equal(page.url(), `${origin}/page#part`);
 });
 
@@ -431,9 +413,7 @@ story('a network that comes back brings several tabs back', ['Chromium'], async 
   await s.context.setOffline(true);
   for (const tab of tabs) await letAsk(tab);
   await s.page.clock.runFor(5000);
-  const loaded = tabs.map(tab => tab.waitForEvent('load'));
-  await s.context.setOffline(false);
-  await Promise.all(loaded);
+  await Promise.all([...tabs.map(tab => tab.waitForEvent('load')), s.context.setOffline(false)]);
   for (const tab of tabs) assert.equal(await tab.title(), 'The site');
 });
 
@@ -463,7 +443,7 @@ story('with a modifier, the link opens as usual', ['Chromium'], async s => {
   assert.deepEqual(log, ['load GET /page']);
 });
 
-// Where the page cannot ask: what runs before its script, and the policy of a proxy.
+// Where the page cannot ask: what stands before its script, and the policy of a proxy.
 for (const [why, before, policy] of [
   ['there is no fetch', 'delete window.fetch;'],
   ['there is no AbortController', 'delete window.AbortController;'],
@@ -486,7 +466,8 @@ for (const [why, before, policy] of [
 // ---- How it looks and reads ---------------------------------------------------------------------
 
 // What the comment at the top offers, put where it says, and two translations.
-const offered = [...html.matchAll(/^.*?: (<.*>)(?: -->)?$/gm)].slice(0, 3).map(match => match[1]);
+const offered = [...html.matchAll(/^.*?: (<.*>)(?: -->)?$/gm)].slice(0, 3)
+  .map(match => match[1].replace('Example', 'Donaudampfschifffahrtsgesellschafts'));
 const full = text => text.replace('  <h1', `  ${offered[0]}\n  <h1`)
   .replace('</h1>', `</h1>\n  ${offered[1]}`).replace('</a></p>', `</a> ${offered[2]}</p>`);
 const translate = (attributes, ...words) => [
@@ -517,14 +498,15 @@ const faults = page => page.evaluate(() => {
     return box(range).top;
   });
   const lone = tops => tops.length > 3 && tops.at(-1) > tops.at(-2) + 3;
-  const found = [...document.querySelectorAll('main :not(:has(*))')].filter(p => lone(ends(p)));
   const outside = ({ left, right }) => left < 8 || right > innerWidth - 8;
-  found.push(...[...document.querySelectorAll('main > *')].filter(part => outside(box(part))));
-  found.push(...[...document.links].filter(a => Math.min(box(a).width, box(a).height) < 44));
-  if (document.documentElement.scrollWidth > innerWidth) found.push(document.body);
-  if (parseFloat(getComputedStyle(document.body).fontSize) < innerWidth / 120)
-    found.push(document.body);
-  return found.map(part => part.outerHTML);
+  const small = ({ width, height }) => Math.min(width, height) < 44;
+  const all = selector => [...document.querySelectorAll(selector)];
+  return [
+    ...all('main :not(:has(*))').filter(part => lone(ends(part))),
+    ...all('main > *').filter(part => outside(box(part))), ...all('a').filter(a => small(box(a))),
+    ...all('body').filter(body => body.scrollWidth > innerWidth ||
+      parseFloat(getComputedStyle(body).fontSize) < innerWidth / 120),
+  ].map(part => part.outerHTML);
 });
 
 for (const [variant, text] of Object.entries(variants)) {
@@ -561,17 +543,18 @@ test('vnu finds nothing', { skip: !java }, () => {
 
 test('accent, focus and hover are seen, in forced colours and in print', async () => {
   const page = await browsers.Chromium.newPage({ colorScheme: 'dark' });
-  const style = (selector, name) => page.locator(selector).first()
-    .evaluate((element, key) => getComputedStyle(element)[key], name);
+  const style = (selector, ...names) => page.locator(selector).first()
+    .evaluate((element, all) => all.map(name => getComputedStyle(element)[name]), names);
   await page.setContent(html);
-  const before = await style('a', 'backgroundColor');
+  const [before] = await style('a', 'backgroundColor');
   await page.hover('a');
-  assert.notEqual(await style('a', 'backgroundColor'), before);
+  assert.notEqual((await style('a', 'backgroundColor'))[0], before);
   await page.keyboard.press('Tab');
-  assert.match(await style('a', 'outline'), /solid 3px/);
+  assert.deepEqual(await style('a', 'outlineStyle', 'outlineOffset'), ['solid', '3px']);
   await page.emulateMedia({ forcedColors: 'active' });
-  assert.notEqual(await style('main', 'borderTopColor'), await style('main', 'backgroundColor'));
+  assert.notEqual(...await style('main', 'borderTopColor', 'backgroundColor'));
+  assert.deepEqual(await style('main', 'borderTopStyle'), ['solid']);
   await page.emulateMedia({ forcedColors: null, media: 'print' });
   for (const selector of ['h1', 'p', 'a']) // nearly black on white
-    assert.ok(Math.max(...(await style(selector, 'color')).match(/\d+/g)) < 90, selector);
+    assert.ok(Math.max(...(await style(selector, 'color'))[0].match(/\d+/g)) < 90, selector);
 });
