@@ -1,5 +1,5 @@
 // Attacks ("make attack"): while each of them lasts, a visitor comes every 50 ms and gets the page
-// in less than half a second, and memory stays bounded; afterwards all is as it was before.
+// in less than a second, and memory stays bounded; afterwards all is as it was before.
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -98,7 +98,7 @@ void withstand(const char* name, const std::string& page, Proof proof, Attack at
         report.descriptors, report.kilobytes, memory, report.kernel_kilobytes - kernel_memory,
         maintd.cpu_seconds() - cpu);
     CHECK(report.failed == 0);
-    CHECK(report.slowest < 0.5);
+    CHECK(report.slowest < 1);  // A large page ends with FIN, 0.25 s later than its last byte.
     CHECK(report.descriptors >= descriptors + proof.open);
     CHECK(report.kilobytes < memory + 2'000);
     CHECK(report.kernel_kilobytes < kernel_memory + 400'000);

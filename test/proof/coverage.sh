@@ -1,66 +1,19 @@
 #!/bin/sh
-# Which lines and branches of maintd.cpp the tests reach: builds it for gcov, runs `make test` and
-# `make faults` against that, and lists every line that was never run, and every branch never taken.
+# Which lines and branches of maintd.cpp the tests and the faults reach ("make coverage").
 set -eu
-cd "$(dirname "$0")/../.."
-for program in g++ gcov; do
-    command -v "$program" >/dev/null || { echo "coverage: install $program" >&2; exit 1; }
-done
-
-"${MAKE:-make}" test/run test/proof/faults test/proof/inject.so
+command -v gcovr >/dev/null || { echo 'coverage: install gcovr' >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-chmod 755 "$work"
-
-# Every process adds its counts to one file when it exits. Root begins that file and nobody goes on,
-# for root is given up in between: so all may write, in a directory that is not sticky.
-mkdir "$work/counts"
-chmod 777 "$work/counts"
+chmod 777 "$work" # Every process adds its counts, also after it has given up root.
 umask 0
-export MAINTD_LET_EXIT=1 # the fixture kills no server that can end by itself
-export GCOV_PREFIX="$work/counts" GCOV_PREFIX_STRIP=99
+export MAINTD="$work/maintd" MAINTD_LET_EXIT=1 # The tests end a server so that it can count.
 
 g++ -std=c++20 -O0 --coverage -fprofile-update=atomic -c -o "$work/maintd.o" "$PWD/maintd.cpp"
-g++ --coverage -o "$work/maintd" "$work/maintd.o"
-
-failed=0
-for suite in test/run test/proof/faults; do
-    MAINTD="$work/maintd" "./$suite" || failed=1
-done
-
-cp "$work/counts/maintd.gcda" "$work/"
-source=$PWD
-cd "$work"
-gcov -b -s "$source" -o "$work" "$work/maintd.o" >/dev/null
-echo
-# A call that may throw is a branch for gcov: both sides of that are left out.
-awk -F: '
-    function flush() { if (held) { branches++; if (held == 2) note() } held = 0 }
-    function note() { missed++; partly[line] = partly[line] " " number }
-    /^branch/ {
-        if ($0 ~ /\(throw\)/) { held = 0; next }
-        flush()
-        split($0, word, " ")
-        number = word[2]
-        held = $0 ~ /never executed|taken 0%/ ? 2 : 1
-        next
-    }
-    { flush() }
-    /^ *[-#=0-9*]+:/ {
-        line = $2 + 0
-        if (line == 0 || $1 ~ /-$/) next
-        lines++
-        text[line] = substr($0, index($0, $3))
-        if ($1 ~ /[#=]/) never[line] = 1
-    }
-    END {
-        flush()
-        for (i = 1; i <= NR; i++) if (i in never) { unreached++; printf "never run   %4d:%s\n", i, text[i] }
-        for (i = 1; i <= NR; i++) if (i in partly && !(i in never))
-            printf "a side only %4d:%s  [branch%s]\n", i, text[i], partly[i]
-        printf "maintd.cpp: %d of %d lines (%.1f %%), %d of %d branches (%.1f %%)\n", \
-            lines - unreached, lines, 100 * (lines - unreached) / lines, \
-            branches - missed, branches, 100 * (branches - missed) / branches
-    }' maintd.cpp.gcov
-exit "$failed"
+g++ --coverage -o "$MAINTD" "$work/maintd.o"
+status=0
+./test/run || status=1
+python3 test/proof/faults.py || status=1
+gcovr --root . --filter maintd.cpp "$work"
+gcovr --root . --filter maintd.cpp --exclude-throw-branches --branches "$work"
+exit "$status"

@@ -28,6 +28,7 @@ NAMED = {
     "fcntl": errors("ACCES AGAIN BADF BUSY DEADLK FAULT INTR INVAL MFILE NOLCK NOTDIR PERM"),
     "openat": errors("ACCES BADF BUSY DQUOT EXIST FAULT FBIG INTR INVAL ISDIR LOOP MFILE NAMETOOLONG"
                      " NFILE NODEV NOENT NOMEM NOSPC NOTDIR NXIO OPNOTSUPP OVERFLOW PERM ROFS TXTBSY"),
+    "dup2": errors("BADF BUSY INTR MFILE"),
     "read": errors("AGAIN BADF FAULT INTR INVAL IO ISDIR"),
     "rt_sigaction": errors("FAULT INVAL"),
     "socket": errors("ACCES AFNOSUPPORT INVAL MFILE NFILE NOBUFS NOMEM PROTONOSUPPORT"),
@@ -254,11 +255,11 @@ def expect_calm(trace):
 # ---- At start -----------------------------------------------------------------------------------
 
 # What maintd does without, and what its line names where it does not.
-WITHOUT = re.compile(r"fcntl\(\d, F_GETFD|ioctl|close|munmap|write|setuid\(0\)|setgid\(0\)")
+WITHOUT = re.compile(r"fcntl\(\d, F_GETFD|ioctl|dup2|close|munmap|write|setuid\(0\)|setgid\(0\)")
 SUBJECTS = [(r"fcntl\(\d+, F_SETFL, O_RDONLY\)|openat|read", str(WORK)), ("mmap|brk", "memory"),
             ("socket|setsockopt|bind|listen|getsockname|fcntl", "port "), ("set.*id|setgr", "-u 65534"),
             ("rt_sigaction", "sigaction")]
-FALLBACK = errors("AFNOSUPPORT ADDRNOTAVAIL INVAL")
+FALLBACK = errors("AFNOSUPPORT")
 
 def start_calls():
     """Returns the calls of a start, from main() to the first poll(), each with its number."""
