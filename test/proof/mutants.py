@@ -6,7 +6,7 @@ exactly once. A line "= equivalent: reason" or "= speed: reason" excuses the cha
 Each mutant is compiled, and meets the unit tests, then the other quick tests, all files of them at
 a time, then faults.py. The program without a change comes first, and has to survive all of them.
 
-usage: mutants.py [text]...    only the changes whose line contains one of the texts
+usage: mutants.py [every=NUMBER] [text]    only every so many changes, or those that contain the text
 """
 import concurrent.futures, os, pathlib, shutil, signal, subprocess, sys, tempfile, time
 
@@ -95,7 +95,10 @@ def killer(source):
     finally:
         shutil.rmtree(folder)
 
-mutants = [each for each in read_list() if not sys.argv[1:] or any(a in each[0] for a in sys.argv[1:])]
+mutants = read_list()
+for argument in sys.argv[1:]:
+    every, equals, number = argument.partition("every=")
+    mutants = mutants[::int(number)] if equals else [each for each in mutants if argument in each[0]]
 (WORK / "first.hpp").write_text(f'#include "{ROOT}/test/catch.hpp"\n')
 build(WORK, "first.hpp.gch", ["-x", "c++-header", "first.hpp"])
 version_3 = subprocess.run([*COMPILE, "-E", "-x", "c++", "-"], input="#include <catch2/catch_all.hpp>",
