@@ -24,7 +24,8 @@ end
 function done(summary)
     print("RESULT", summary.requests, the_thread:get("wrong") + summary.errors.timeout)
 end""")
-nginx = """daemon off; master_process off; user root; pid %s/pid; events { worker_connections 8192; }
+nginx = """daemon off; master_process off; user root; pid %s/pid;
+events { worker_connections 8192; }
 http { access_log off; server { listen 127.0.0.1:%s backlog=4096; location / { return 503 "%s";
 default_type text/html; add_header Retry-After 120 always; } } }"""
 
@@ -70,7 +71,7 @@ class Server:
 
     def strace(self, act):
         """Returns how often each system call succeeded while `act` ran."""
-        strace = subprocess.Popen(["strace", "-qq", "-o", work / "calls", "-p", str(self.process.pid)])
+        strace = subprocess.Popen(["strace", "-qq", "-o", work / "calls", "-p", f"{self.process.pid}"])
         while not int(re.search(r"TracerPid:\s*(\d+)", self.proc("status")).group(1)):
             time.sleep(0.01)
         act()
@@ -104,7 +105,7 @@ def cost(name):
         before = server.cpu()
         text = subprocess.run(
             ["taskset", "-c", "1", "wrk", "-t1", "-c256", "-d3s", "-s", work / "wrk.lua", "-H",
-             "Connection: close", f"http://127.0.0.1:{server.port}/"], capture_output=True, text=True)
+             "Connection: close", f"http://127.0.0.1:{server.port}/"], stdout=subprocess.PIPE, text=True)
         answers, wrong = map(int, re.search(r"RESULT\s+(\d+)\s+(\d+)", text.stdout).groups())
         wrong_bodies.append(wrong)
         return 1e6 * (server.cpu() - before) / answers, alone, beside

@@ -1,11 +1,11 @@
-"""Every system call that maintd makes fails here, at each place, once and lastingly, with each error
-that its Linux manual page names. strace injects the faults, and so reaches a static binary, too:
-$MAINTD names the binary. Run by root, because only root gives up root.
+"""Every system call that maintd makes fails here, at each place, once and lastingly, with each
+error that its Linux manual page names. strace injects the faults, and so reaches a static binary,
+too. $MAINTD names the binary. Run by root, because only root gives up root.
 
 At start: one clear line and exit status 1, or maintd does without the call. While serving: nothing
 ends it, makes it spin or leak, and no visitor is lost but the one whose own connection failed.
 
-usage: faults.py [-x] [start|special|fatal|serving|stopping]...    -x: end at the first failure
+usage: faults.py [-x] [start|special|serving|stopping]...    -x: end at the first failure
 """
 import concurrent.futures, contextlib, errno, fcntl, os, pathlib, pty, re, resource, selectors
 import socket, subprocess, sys, tempfile, termios, threading, time
@@ -18,48 +18,44 @@ PAGES = {"small": b"p" * 4000, "large": b"P" * (1 << 20)}
 for name, body in PAGES.items():
     (WORK / name).write_bytes(body)
 
-def errors(text):
-    return ["E" + each for each in text.split()]
-
-# From section 2 of the Linux manual. EWOULDBLOCK is EAGAIN. accept() may also fail with the errors
-# of one client's network, which Linux passes through.
-SHORTAGES = errors("MFILE NFILE NOBUFS NOMEM")
-NAMED = {
-    "fcntl": errors("ACCES AGAIN BADF BUSY DEADLK FAULT INTR INVAL MFILE NOLCK NOTDIR PERM"),
-    "openat": errors("ACCES BADF BUSY DQUOT EXIST FAULT FBIG INTR INVAL ISDIR LOOP MFILE NAMETOOLONG"
-                     " NFILE NODEV NOENT NOMEM NOSPC NOTDIR NXIO OPNOTSUPP OVERFLOW PERM ROFS TXTBSY"),
-    "dup2": errors("BADF BUSY INTR MFILE"),
-    "read": errors("AGAIN BADF FAULT INTR INVAL IO ISDIR"),
-    "rt_sigaction": errors("FAULT INVAL"),
-    "socket": errors("ACCES AFNOSUPPORT INVAL MFILE NFILE NOBUFS NOMEM PROTONOSUPPORT"),
-    "setsockopt": errors("BADF FAULT INVAL NOPROTOOPT NOTSOCK NOMEM"),
-    "bind": errors("ACCES ADDRINUSE ADDRNOTAVAIL BADF FAULT INVAL LOOP NAMETOOLONG NODEV NOENT NOMEM"
-                   " NOTDIR NOTSOCK ROFS"),
-    "listen": errors("ADDRINUSE BADF NOTSOCK OPNOTSUPP"),
-    "getsockname": errors("BADF FAULT INVAL NOBUFS NOTSOCK"),
-    "setgroups": errors("FAULT INVAL NOMEM PERM"),
-    "setgid": errors("INVAL PERM"),
-    "setuid": errors("AGAIN INVAL PERM"),
-    "accept": errors("AGAIN CONNABORTED INTR PERM PROTO OPNOTSUPP NETDOWN NOPROTOOPT HOSTDOWN NONET"
-                     " HOSTUNREACH NETUNREACH NOSR SOCKTNOSUPPORT PROTONOSUPPORT TIMEDOUT"),
-    "poll": errors("INTR NOMEM AGAIN"),
-    "recvfrom": errors("AGAIN INTR NOBUFS NOMEM BADF CONNREFUSED FAULT INVAL NOTCONN NOTSOCK TIMEDOUT"
-                       " CONNRESET"),
-    "sendto": errors("AGAIN INTR NOBUFS NOMEM ACCES ALREADY BADF CONNRESET DESTADDRREQ FAULT INVAL"
-                     " ISCONN MSGSIZE NOTCONN NOTSOCK OPNOTSUPP PIPE TIMEDOUT"),
-    "shutdown": errors("BADF INVAL NOTCONN NOTSOCK"),
-    "close": errors("BADF INTR IO NOSPC DQUOT"),
-    "write": errors("AGAIN BADF DESTADDRREQ DQUOT FAULT FBIG INTR INVAL IO NOSPC PERM PIPE"),
-    "ioctl": errors("BADF FAULT INVAL NOTTY IO"),
-    "clock_nanosleep": errors("FAULT INTR INVAL"),
-    "brk": errors("NOMEM"),
-    "mmap": errors("ACCES AGAIN BADF INVAL MFILE NFILE NODEV NOMEM OVERFLOW PERM TXTBSY"),
-    "munmap": errors("INVAL"),
-}
-NAMED["accept"] += SHORTAGES
-FATAL = {"accept": errors("BADF INVAL NOTSOCK"), "poll": errors("FAULT INVAL")}
-TRY_AGAIN = errors("AGAIN INTR NOBUFS NOMEM")
-UNREAL = errors("AGAIN INTR")  # No kernel goes on with these where poll() has reported an event.
+# What section 2 of the Linux manual names, without the E. EWOULDBLOCK is EAGAIN. accept() may also
+# fail with the errors of one client's network, which Linux passes through.
+NAMED = {}
+for line in re.sub(r"\n +", " ", """\
+fcntl: ACCES AGAIN BADF BUSY DEADLK FAULT INTR INVAL MFILE NOLCK NOTDIR PERM
+openat: ACCES BADF BUSY DQUOT EXIST FAULT FBIG INTR INVAL ISDIR LOOP MFILE NAMETOOLONG NFILE NODEV
+    NOENT NOMEM NOSPC NOTDIR NXIO OPNOTSUPP OVERFLOW PERM ROFS TXTBSY
+dup2: BADF BUSY INTR MFILE
+read: AGAIN BADF FAULT INTR INVAL IO ISDIR
+rt_sigaction: FAULT INVAL
+socket: ACCES AFNOSUPPORT INVAL MFILE NFILE NOBUFS NOMEM PROTONOSUPPORT
+setsockopt: BADF FAULT INVAL NOPROTOOPT NOTSOCK NOMEM
+bind: ACCES ADDRINUSE ADDRNOTAVAIL BADF FAULT INVAL LOOP NAMETOOLONG NODEV NOENT NOMEM NOTDIR
+    NOTSOCK ROFS
+listen: ADDRINUSE BADF NOTSOCK OPNOTSUPP
+getsockname: BADF FAULT INVAL NOBUFS NOTSOCK
+setgroups: FAULT INVAL NOMEM PERM
+setgid: INVAL PERM
+setuid: AGAIN INVAL PERM
+accept: AGAIN CONNABORTED INTR PERM PROTO OPNOTSUPP NETDOWN NOPROTOOPT HOSTDOWN NONET HOSTUNREACH
+    NETUNREACH NOSR SOCKTNOSUPPORT PROTONOSUPPORT TIMEDOUT MFILE NFILE NOBUFS NOMEM
+poll: INTR NOMEM AGAIN
+recvfrom: AGAIN INTR NOBUFS NOMEM BADF CONNREFUSED FAULT INVAL NOTCONN NOTSOCK TIMEDOUT CONNRESET
+sendto: AGAIN INTR NOBUFS NOMEM ACCES ALREADY BADF CONNRESET DESTADDRREQ FAULT INVAL ISCONN
+    MSGSIZE NOTCONN NOTSOCK OPNOTSUPP PIPE TIMEDOUT
+shutdown: BADF INVAL NOTCONN NOTSOCK
+close: BADF INTR IO NOSPC DQUOT
+write: AGAIN BADF DESTADDRREQ DQUOT FAULT FBIG INTR INVAL IO NOSPC PERM PIPE
+ioctl: BADF FAULT INVAL NOTTY IO
+clock_nanosleep: FAULT INTR INVAL
+brk: NOMEM
+mmap: ACCES AGAIN BADF INVAL MFILE NFILE NODEV NOMEM OVERFLOW PERM TXTBSY
+munmap: INVAL""").splitlines():
+    call, names = line.split(": ")
+    NAMED[call] = ["E" + name for name in names.split()]
+SHORTAGES = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]
+TRY_AGAIN = ["EAGAIN", "EINTR", "ENOBUFS", "ENOMEM"]
+FATAL = {"accept": ["EBADF", "EINVAL", "ENOTSOCK"], "poll": ["EFAULT", "EINVAL"]}
 CANNOT_FAIL = {"geteuid", "getpgrp", "exit_group", "rt_sigreturn", "restart_syscall"}
 
 def expect(condition, otherwise):
@@ -257,9 +253,8 @@ def expect_calm(trace):
 # What maintd does without, and what its line names where it does not.
 WITHOUT = re.compile(r"fcntl\(\d, F_GETFD|ioctl|dup2|close|munmap|write|setuid\(0\)|setgid\(0\)")
 SUBJECTS = [(r"fcntl\(\d+, F_SETFL, O_RDONLY\)|openat|read", str(WORK)), ("mmap|brk", "memory"),
-            ("socket|setsockopt|bind|listen|getsockname|fcntl", "port "), ("set.*id|setgr", "-u 65534"),
-            ("rt_sigaction", "sigaction")]
-FALLBACK = errors("AFNOSUPPORT")
+            ("socket|setsockopt|bind|listen|getsockname|fcntl", "port "),
+            ("set.*id|setgr", "-u 65534"), ("rt_sigaction", "sigaction")]
 
 def start_calls():
     """Returns the calls of a start, from main() to the first poll(), each with its number."""
@@ -285,7 +280,7 @@ def fail_at_start(call, error, when, lines):
         if not server.serves():
             expect(not WITHOUT.match(line), "it could do without")
             return server.refuses(what, message(error))
-        fallback = once and what == "port " and error in FALLBACK
+        fallback = once and what == "port " and error == "EAFNOSUPPORT"
         expect(WITHOUT.match(line) or what == "memory" or fallback, "it serves nonetheless")
         if call != "close" or once:
             expect_visitors(server, call == "close")
@@ -304,7 +299,7 @@ def start():
 # ---- While serving, and while stopping ----------------------------------------------------------
 
 # At how many places a call fails.
-PLACES = {"shutdown": 3, "close": 6, "accept": 6, "poll": 2, "recvfrom": 6, "sendto": 6, "write": 1}
+PLACES = {"shutdown": 3, "close": 6, "accept": 6, "poll": 2, "recvfrom": 6, "sendto": 6, "write": 0}
 
 def allowed(call, error):
     """How many visitors a fault may cost. A shortage in accept() evicts the oldest one."""
@@ -344,23 +339,16 @@ def fail_fatally(call, error):
             Visitors(server)
         server.refuses(call, message(error))
 
-def fatal():
-    for call, named in FATAL.items():
-        for error in named:
-            yield f"{call}, {error}", fail_fatally, call, error
-
 def with_visitors(stopping):
     for call, places in PLACES.items():
+        moments = ["1", "2"] if stopping else [str(each + 1) for each in range(places)]
+        moments += ["3+"] if not stopping and call in ("accept", "recvfrom", "sendto") else []
         for error in NAMED[call]:
-            if stopping:
-                moments = [] if (call, error) == ("accept", "EAGAIN") else ["1", "2", "1+"]
-            else:
-                real = call == "poll" or error not in UNREAL
-                moments = [str(each + 1) for each in range(places if call != "write" else 0)]
-                moments += ["1+"] * real + ["3+"] * (real and places == 6 and call != "close")
-                moments *= call != "write"
-            for when in moments:
-                yield f"{call}, {error}, {when}", fail_with_visitors, call, error, when, stopping
+            for when in moments + ["1+"] * (stopping or places > 0):
+                # accept() cannot report EAGAIN for long when poll() has reported a client.
+                if (call, error) != ("accept", "EAGAIN") or not stopping and "+" not in when:
+                    name = f"{call}, {error}, {when}"
+                    yield name, fail_with_visitors, call, error, when, stopping
 
 # ---- Special cases ------------------------------------------------------------------------------
 
@@ -461,6 +449,9 @@ def no_memory_while_serving():
         server.stop()
 
 def special():
+    for call, named in FATAL.items():
+        for error in named:
+            yield f"fatal: {call}, {error}", fail_fatally, call, error
     for call in ("bind", "listen"):
         for when in ("1..20", "1+"):
             yield f"-w, {call}, {when}", wait_for_port, call, when
@@ -480,7 +471,7 @@ def special():
         yield "one byte at a time", one_byte_at_a_time
 
 def main():
-    sections = {"start": start(), "special": special(), "fatal": fatal(),
+    sections = {"start": start(), "special": special(),
                 "serving": with_visitors(False), "stopping": with_visitors(True)}
     arguments = sys.argv[1:]
     failures = 0

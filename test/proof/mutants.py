@@ -6,7 +6,7 @@ exactly once. A line "= equivalent: reason" or "= speed: reason" excuses the cha
 Each mutant is compiled, and meets the unit tests, then the other quick tests, all files of them at
 a time, then faults.py. The program without a change comes first, and has to survive all of them.
 
-usage: mutants.py [every=NUMBER] [text]    only every so many changes, or those that contain the text
+usage: mutants.py [every=NUMBER] [text]    every so many changes, or those that contain the text
 """
 import concurrent.futures, os, pathlib, shutil, signal, subprocess, sys, tempfile, time
 
@@ -29,7 +29,7 @@ def read_list():
         elif line and not line.startswith("#"):
             search, arrow, replacement = line.partition(" ==>")
             if not arrow or SOURCE.count(search) != 1:
-                errors.append(f"mutants.txt:{number}: occurs {SOURCE.count(search)} times: {search}")
+                errors.append(f"mutants.txt:{number}: not exactly once in maintd.cpp: {search}")
             mutants.append((line, SOURCE.replace(search, replacement[1:]), mark))
             mark = None
     if errors:
@@ -38,11 +38,12 @@ def read_list():
 
 def start(command, folder, log):
     """Starts a process group of its own, so that it can be killed with the servers it started."""
+    environment = {**os.environ, "MAINTD": f"{folder}/maintd"}
     return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True,
-                            stdin=subprocess.DEVNULL, env={**os.environ, "MAINTD": f"{folder}/maintd"})
+                            stdin=subprocess.DEVNULL, env=environment)
 
 def first_failure(commands, folder, limit):
-    """Runs the commands beside each other. Returns the first line that tells of a failure, or None."""
+    """Runs the commands beside each other. Returns what the first failure says, or None."""
     logs = {name: (folder / f"{name}.log") for name in commands}
     running = {name: start(each, folder, logs[name].open("w")) for name, each in commands.items()}
     end = time.monotonic() + limit
@@ -81,7 +82,8 @@ def killer(source):
         for each in (ROOT / "test").glob("*.?pp"):
             (folder / "test" / each.name).symlink_to(each)
         (folder / "maintd.cpp").write_text(source)
-        built = build(folder, "run", ["-include", WORK / "first.hpp", "test/unit.cpp", *OBJECTS, *LIBRARY])
+        sources = ["-include", WORK / "first.hpp", "test/unit.cpp", *OBJECTS, *LIBRARY]
+        built = build(folder, "run", sources)
         if built.returncode == 0:
             suite = {"unit": ["./run", "-#", "[#unit]", "--abort"]}
             if failure := first_failure(suite, folder, 30):
@@ -97,12 +99,14 @@ def killer(source):
 
 mutants = read_list()
 for argument in sys.argv[1:]:
-    every, equals, number = argument.partition("every=")
-    mutants = mutants[::int(number)] if equals else [each for each in mutants if argument in each[0]]
+    if argument.startswith("every="):
+        mutants = mutants[::int(argument[6:])]
+    else:
+        mutants = [each for each in mutants if argument in each[0]]
 (WORK / "first.hpp").write_text(f'#include "{ROOT}/test/catch.hpp"\n')
 build(WORK, "first.hpp.gch", ["-x", "c++-header", "first.hpp"])
-version_3 = subprocess.run([*COMPILE, "-E", "-x", "c++", "-"], input="#include <catch2/catch_all.hpp>",
-                           text=True, capture_output=True).returncode == 0
+version_3 = subprocess.run([*COMPILE, "-E", "-x", "c++", "-"], text=True, capture_output=True,
+                           input="#include <catch2/catch_all.hpp>").returncode == 0
 LIBRARY = ["-lCatch2Main", "-lCatch2"] if version_3 else []
 if failure := killer(SOURCE):
     sys.exit(f"without a change a test fails: {failure}")
@@ -117,6 +121,6 @@ with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
         failure = mark or results[line].result()
         result = "marked" if mark else "killed" if failure else "survived"
         counts[result] += 1
-        print(f"{result:8} {line}\n         {failure}" if failure else f"{result:8} {line}", flush=True)
+        print(f"{result:8} {line}\n         {failure or ''}", flush=True)
 print(counts, f"{time.monotonic() - began:.0f} s")
 sys.exit(counts["killed"] < 0.97 * (counts["killed"] + counts["survived"]))
