@@ -2,13 +2,13 @@
 //
 // maintd answers every HTTP request with one "down for maintenance" page while a site is upgraded.
 //
-// One thread serves all clients. It waits in poll(), for an event on any connection or for the
-// nearest deadline. A connection passes through these states:
+// One thread serves all clients. It waits in poll() until any socket has input, a new client or
+// room for output, or until the nearest deadline. A connection passes through these states:
 //
 //     accept() -> reading -> writing -> lingering -> closing -> close()
 //
-// reading    waits for the request, and until no more of its body arrives: some proxies cut a
-//            response that the server sends before they have passed on the body.
+// reading    waits until the request is complete or pauses: some proxies cut a response that the
+//            server sends before they have passed on the body.
 // writing    sends the response, which was built at start.
 // lingering  waits until the client sends nothing more, then sends FIN ("no more data"): some
 //            proxies discard the page if FIN comes while they still send.
@@ -16,9 +16,9 @@
 //
 // If maintd called close() right after send(), the kernel would answer unread or later input with a
 // reset (RST), and the client's kernel could discard the page before the client has read it (RFC
-// 9112 section 9.6). So maintd reads and discards input first, unless no input can follow.
+// 9112 section 9.6). So maintd reads and discards input first, unless it expects no more input.
 //
-// To follow one request, start at Server::poll_once(). The functions that it calls stand above it.
+// To follow one request, start at Server::poll_once(). The functions that it calls are above it.
 // A general web server would also serve files, keep connections open and write a log.
 
 #include <arpa/inet.h>
@@ -52,12 +52,12 @@ namespace {
 // ---- Limits: how long maintd waits, and how much it holds ---------------------------------------
 constexpr auto read_timeout = 10s;   // from accept() to the response, at the latest
 constexpr auto get_pause = 20ms;     // without input: a GET or HEAD request is over
-constexpr auto body_pause = 250ms;   // without input: any other request, and its body, is over
+constexpr auto body_pause = 250ms;   // without input: any other request, or lingering, is over
 constexpr auto write_timeout = 60s;  // for the whole response
 constexpr auto close_timeout = 5s;   // without input, until the client closes its side
 constexpr auto stop_timeout = 2s;    // for the connections to finish after a signal
 constexpr auto max_wait = 1s;  // in poll(); also the least time between two counts on the terminal
-constexpr timespec retry_pause{.tv_sec = 0, .tv_nsec = 10'000'000};  // before a failed call again
+constexpr timespec retry_pause{.tv_sec = 0, .tv_nsec = 10'000'000};  // 10 ms before a retry
 constexpr std::size_t max_connections = 1024;  // at a time; each poll() looks at all of them
 constexpr int backlog = 4096;                  // connections that the kernel holds for accept()
 constexpr std::size_t max_line = 8192;         // bytes; after so many, no newline is awaited
@@ -125,10 +125,10 @@ std::string build_response(std::string_view page, unsigned retry_after) {
 
 // Returns the content of a file, or fails if it cannot be a page.
 std::string read_page(const char* path) {
-    const Fd file{open(path, O_RDONLY | O_NONBLOCK)};  // does not wait for a fifo's writer
+    const Fd file{open(path, O_RDONLY | O_NONBLOCK)};  // open() does not wait for a fifo's writer,
     if (file.number < 0 && *path != '\0' && strspn(path, "0123456789") == strlen(path))
         fail(1, "page '%s': %s (for a port: -p %s)", path, strerror(errno), path);
-    if (file.number < 0 || fcntl(file.number, F_SETFL, 0) < 0)
+    if (file.number < 0 || fcntl(file.number, F_SETFL, 0) < 0)  // but read() does.
         fail(1, "page '%s': %s", path, strerror(errno));
     std::string page, buffer(buffer_size, '\0');
     while (const ssize_t size = read(file.number, buffer.data(), buffer.size())) {
@@ -151,7 +151,7 @@ enum class State {
 
 struct Connection {
     Fd fd;
-    Clock::time_point read_deadline, deadline;  // the latest end of reading; of the present wait
+    Clock::time_point read_deadline, deadline;  // of all reading; of the present wait
     State state = State::reading;
     std::size_t received = 0;   // bytes of the request so far
     std::string start{};        // its first bytes, enough to tell "GET " and "HEAD " from all else
@@ -186,11 +186,11 @@ struct Server {
     void handle_error(Connection& client, int error, bool reported) {
         const bool again = is_in(error, {EAGAIN, EWOULDBLOCK, EINTR, ENOBUFS, ENOMEM});
         if (!again) client.state = State::closed;
-        pause |= again && reported;
+        pause |= again && reported;  // poll() has reported it, and would again at once
     }
 
-    // Returns what has arrived. MSG_DONTWAIT makes this one call return at once, with EAGAIN if
-    // that is nothing. O_NONBLOCK would take one more system call for each connection.
+    // Returns what one recv() got; the next call overwrites it. MSG_DONTWAIT makes recv() fail with
+    // EAGAIN instead of waiting. O_NONBLOCK would take one more system call for each connection.
     std::string_view receive(Connection& client, short events) {
         const ssize_t size = recv(client.fd.number, buffer.data(), buffer.size(), MSG_DONTWAIT);
         if (size == 0) client.input_ended = true;  // The client has closed its side.
@@ -212,15 +212,15 @@ struct Server {
         if (size > 0) client.unsent.remove_prefix(static_cast<std::size_t>(size));
         if (now >= client.deadline) client.state = State::closed;
         if (!client.unsent.empty()) return;
-        if (client.received > 0) ++answered;
+        if (client.received > 0) ++answered;  // An evicted client may not have asked.
         client.state = client.input_ended ? State::closed : State::lingering;
         client.deadline = now + body_pause;
     }
 
-    // Takes each piece of input. Empty lines in front are skipped (RFC 9112 section 2.2). A request
-    // is over if its first piece is complete, if the client closes its side, or if nothing more
-    // comes for a while. A TLS client gets the response, too, so that it reports an error instead
-    // of waiting. A client that sends nothing gets nothing: some monitors only connect.
+    // Takes what one recv() got: TCP is a stream of bytes and can split a request. Skips empty
+    // lines in front (RFC 9112 section 2.2). A request is over if its first piece is complete, if
+    // the client closes its side, or if it pauses. A TLS client gets the response, too, so that it
+    // reports an error. A client that sends nothing gets nothing: some monitors only connect.
     void read_request(Connection& client, std::string_view input) {
         client.received += input.size();
         std::string& start = client.start;
@@ -237,22 +237,22 @@ struct Server {
         if (!complete && !client.input_ended && now < client.deadline) return;
         client.state = State::closed;
         if (client.received > 0) start_writing(client);
-        // After one more request close() causes a reset, but a short response has left by then.
+        // One more request would still cause a reset, but a short response is on its way by then.
         if (complete && client.unsent.size() <= first_flight) client.input_ended = true;
     }
 
     // In lingering and closing, input puts off the deadline.
     void linger(Connection& client, std::string_view input) {
-        const bool send_fin = client.state == State::lingering && !client.input_ended;
-        if (!input.empty()) client.deadline = now + (send_fin ? body_pause : close_timeout);
+        const bool before_fin = client.state == State::lingering && !client.input_ended;
+        if (!input.empty()) client.deadline = now + (before_fin ? body_pause : close_timeout);
         if (!client.input_ended && now < client.deadline) return;
-        if (send_fin) shutdown(client.fd.number, SHUT_WR);  // If it fails, recv() fails, too.
-        client.state = send_fin ? State::closing : State::closed;
+        if (before_fin) shutdown(client.fd.number, SHUT_WR);  // If it fails, recv() fails, too.
+        client.state = before_fin ? State::closing : State::closed;
         client.deadline = now + close_timeout;
     }
 
-    // Moves a connection as far as possible. It also receives while writing. Otherwise maintd and a
-    // client that sends a large body before it reads would wait for each other until a timeout.
+    // Advances a connection after `events`, or after none (0). It also receives while writing.
+    // Otherwise maintd and a client that sends a large body before it reads would block each other.
     void advance(Connection& client, short events) {
         const auto input = events != POLLOUT ? receive(client, events) : std::string_view();
         if (client.state == State::reading) read_request(client, input);
@@ -260,16 +260,16 @@ struct Server {
         if (client.state >= State::lingering) linger(client, input);  // A closed one stays closed.
     }
 
-    // Ends the oldest connection. A response that it still needs is sent as far as there is room.
+    // Ends the oldest connection. First sends the rest of its response, as far as there is room.
     void evict_oldest() {
         advance(table.front(), 0);  // Its request may have arrived by now.
-        if (table.front().state == State::reading) start_writing(table.front());
+        if (table.front().state == State::reading) start_writing(table.front());  // even unasked
         if (table.front().state == State::writing) send_response(table.front(), 0);
         table.erase(table.begin());
     }
 
-    // Accepts all pending clients, at most one more than the backlog. The listener has O_NONBLOCK,
-    // because accept() has no MSG_DONTWAIT. Two failures in a row end the round.
+    // Accepts all pending clients, at most backlog + 1 (a full queue on Linux). The listener has
+    // O_NONBLOCK, because accept() has no MSG_DONTWAIT. Two failures in a row end the round.
     void accept_connections() {
         for (int i = 0, failures = 0; i <= backlog && failures < 2; ++i) {
             Fd fd{accept(listener.number, nullptr, nullptr)};
@@ -278,12 +278,12 @@ struct Server {
             if (is_in(error, {EBADF, EINVAL, ENOTSOCK})) fail(1, "accept: %s", strerror(error));
             const bool shortage = is_in(error, {EMFILE, ENFILE, ENOBUFS, ENOMEM});
             const bool full = table.size() >= (shortage ? 1 : max_connections);
-            if (full && (shortage || error == 0)) evict_oldest();
+            if (full && (shortage || error == 0)) evict_oldest();  // frees a descriptor and memory
             failures = error != 0 ? failures + 1 : 0;
             pause |= failures > 1;
-            if (error != 0) continue;
+            if (error != 0) continue;  // Try again: one client failed, or an eviction may help.
             table.push_back({std::move(fd), now + read_timeout, now + read_timeout});
-            advance(table.back(), 0);
+            advance(table.back(), 0);  // The request has often arrived already.
             if (table.back().state == State::closed) table.pop_back();
         }
     }
@@ -302,17 +302,17 @@ struct Server {
     // One round of the server:
     // 1. Wait for an event on any connection, for the nearest deadline, or until `wake`.
     // 2. Advance the connections with an event or a passed deadline. Accept pending clients.
-    // This does not spin: recv(), send() or accept() deals with every event, errors included. If
-    // such a call fails and the event remains, the round ends with a short sleep.
+    // This does not spin: recv(), send() or accept() deals with every event, even POLLERR. If one
+    // fails and its event remains, a short sleep ends the round, unless the port must be released.
     void poll_once(Clock::time_point wake) {
-        watched.assign({{listener.number, POLLIN, 0}});
+        watched.assign({{listener.number, POLLIN, 0}});  // fd, events, and revents for the result
         for (const Connection& client : table) {
-            const short input = client.input_ended ? 0 : POLLIN;
+            const short input = client.input_ended ? 0 : POLLIN;  // The end stays readable forever.
             const short room = client.state == State::writing ? POLLOUT : 0;
             watched.push_back({client.fd.number, static_cast<short>(input | room), 0});
             wake = std::min(wake, client.deadline);
         }
-        const int timeout = static_cast<int>((wake - now) / 1ms + 1);  // rounded up, never negative
+        const int timeout = static_cast<int>((wake - now) / 1ms + 1);  // ms, rounded up, never < 0
         pause = poll(watched.data(), static_cast<nfds_t>(watched.size()), timeout) < 0;
         if (pause && !is_in(errno, {EINTR, EAGAIN, ENOMEM})) fail(1, "poll: %s", strerror(errno));
         now = Clock::now();
@@ -337,8 +337,8 @@ struct Server {
 };
 
 // ---- Signals, root, descriptors: what a careful server does at start ----------------------------
-// A handler can interrupt any function halfway, even malloc(). So it only sets a flag. The signal
-// ends poll() with EINTR, too. If it comes just before poll(), the flag is noticed a second later.
+// A handler can interrupt any function halfway, even malloc(). So this one only sets a flag. The
+// signal also ends poll() with EINTR. If it comes just before poll(), at most a second passes.
 extern "C" void request_stop(int) { stop_requested = 1; }
 
 // SIGPIPE is ignored because writing to a client that has disconnected would otherwise kill maintd.
@@ -354,8 +354,8 @@ void catch_signals() {
     }
 }
 
-// Opens descriptors 0 to 2 if they are closed. Otherwise a socket could get the number of standard
-// error, and a client the operator's messages. A bare chroot has no /dev/null, but it has "/".
+// Opens descriptors 0 to 2 if they are closed. Otherwise accept() could return 2, the lowest free
+// number, and a client would get the operator's messages. A bare chroot has "/", but no /dev/null.
 void open_standard_descriptors() {
     for (int number = 0; number <= 2; ++number)
         if (fcntl(number, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0 && open("/", O_RDONLY) < 0)
@@ -421,27 +421,27 @@ Options parse_command_line(int argc, char** argv) {
 }
 
 // ---- The listener -------------------------------------------------------------------------------
-// Returns 0 or the error. The actual port replaces port 0. A closed connection stays in TIME_WAIT
-// for a minute, to absorb late packets. Without SO_REUSEADDR, bind() would then report EADDRINUSE.
-// Never use SO_REUSEPORT here: a forgotten maintd would get a share of the live traffic. Accepted
-// sockets inherit SO_SNDBUF, which limits the kernel's memory for each slow reader of a large page.
-int listen_at(const char* text, unsigned& port, Fd& result) {
+// Opens a listening socket. Returns 0 or the error. If IPv6 is missing, "::" means "0.0.0.0". A
+// closed connection stays in TIME_WAIT for a minute, to absorb late packets: without SO_REUSEADDR,
+// bind() would report EADDRINUSE. Never use SO_REUSEPORT here: a forgotten maintd would get a share
+// of live traffic. Accepted sockets inherit SO_SNDBUF, the kernel's limit for a slow reader.
+int listen_at(const char* text, unsigned& port, Fd& result) {  // port 0 becomes a free one
     const int on = 1, off = 0;  // IPV6_V6ONLY off: "::" accepts IPv4 clients, too.
-    sockaddr_in v4{};
+    sockaddr_in v4{};           // address and port; bind() takes either kind as a sockaddr*
     sockaddr_in6 v6{};
     v4.sin_family = AF_INET;
     v6.sin6_family = AF_INET6;
-    v4.sin_port = v6.sin6_port = htons(static_cast<in_port_t>(port));
+    v4.sin_port = v6.sin6_port = htons(static_cast<in_port_t>(port));  // network byte order
     const bool is_v6 = inet_pton(AF_INET6, text, &v6.sin6_addr) == 1;
     if (!is_v6 && inet_pton(AF_INET, text, &v4.sin_addr) != 1)
         fail(2, "-l '%s': not a numeric address", text);
     auto* const ip = is_v6 ? reinterpret_cast<sockaddr*>(&v6) : reinterpret_cast<sockaddr*>(&v4);
     socklen_t size = is_v6 ? sizeof v6 : sizeof v4;
-    Fd fd{socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0)};
+    Fd fd{socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0)};  // TCP; no address yet
     if (fd.number < 0 || setsockopt(fd.number, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
         setsockopt(fd.number, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer) < 0 ||
         (is_v6 && setsockopt(fd.number, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) < 0) ||
-        bind(fd.number, ip, size) < 0 || listen(fd.number, backlog) < 0 ||
+        bind(fd.number, ip, size) < 0 || listen(fd.number, backlog) < 0 ||  // Clients can connect.
         getsockname(fd.number, ip, &size) < 0 || fcntl(fd.number, F_SETFL, O_NONBLOCK) < 0)
         return errno == EAFNOSUPPORT && text == "::"sv ? listen_at("0.0.0.0", port, result) : errno;
     port = ntohs(is_v6 ? v6.sin6_port : v4.sin_port);
@@ -474,14 +474,14 @@ constexpr std::string_view built_in_page =  // a raw string; `make` makes it fro
     ;
 }  // namespace
 
-// Signals are caught before the wait for the port. Only root can open a port below 1024.
+// Signals end the wait for the port, too. Root is kept until then: a port below 1024 may need it.
 int main(int argc, char** argv) {
     std::set_new_handler([] { fail(1, "memory: %s", strerror(ENOMEM)); });
     open_standard_descriptors();
     Options options = parse_command_line(argc, argv);
     const std::string page = options.page ? read_page(options.page) : std::string(built_in_page);
     catch_signals();
-    const char* const name = ttyname(STDERR_FILENO);
+    const char* const name = ttyname(STDERR_FILENO);  // opened anew: the shell shares fd 2's flags
     Server server{build_response(page, options.retry_after), page.size(), open_listener(options),
                   dup2(name ? open(name, O_WRONLY | O_NOCTTY | O_NONBLOCK) : -1, STDERR_FILENO)};
     server.table.reserve(max_connections);
