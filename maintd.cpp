@@ -60,7 +60,7 @@ constexpr auto max_wait = 1s;  // in poll(); also the least time between two cou
 constexpr timespec retry_pause{.tv_sec = 0, .tv_nsec = 10'000'000};  // 10 ms before a retry
 constexpr std::size_t max_connections = 1024;  // at a time; each poll() looks at all of them
 constexpr int backlog = 4096;                  // connections that the kernel holds for accept()
-constexpr std::size_t max_line = 8192;         // bytes; after so many, no newline is awaited
+constexpr std::size_t max_line = 8192;         // bytes; maintd awaits a newline no longer
 constexpr std::size_t max_page = 16 << 20;     // bytes; a larger page is a mistake
 constexpr std::size_t buffer_size = 64 << 10;  // bytes to read or receive with one call
 constexpr int send_buffer = 128 << 10;         // bytes that the kernel holds for one slow client
@@ -377,7 +377,7 @@ Answers every HTTP request with a "down for maintenance" page (status 503).
   page.html      the page, read once at start (default: a built-in page)
   -l address     numeric address to listen on (default: every address)
   -p port        TCP port, 0 for any free one (default: 8080)
-  -r seconds     Retry-After, for clients that ask again (default: 120)
+  -r seconds     when clients may try again: Retry-After (default: 120)
   -u uid         numeric user and group in place of root (default: 65534)
   -w             wait while another program holds the port
   -h, --help     show this text
@@ -412,7 +412,7 @@ Options parse_command_line(int argc, char** argv) {
             case ':': fail(2, "-%c: needs a value (see maintd -h)", optopt);
             case '-': fail(2, "--%s: unknown option (see maintd -h)", optarg);
             case '?': fail(2, "-%c: unknown option (see maintd -h)", optopt);
-            default:  // no option, but the page or the end
+            default:  // no option is next: the page, or the end of the command line
                 if (options.page && optind < argc) fail(2, "'%s': a second page", argv[argc - 1]);
                 if (optind < argc) options.page = argv[optind++];
                 if (optind == argc) return options;
