@@ -98,7 +98,7 @@ def costs(pid, address):
     clock = ~pid << 3 | 2  # that of clock_getcpuclockid(3)
     before = time.clock_gettime(clock)
     wrk = f"taskset -c 1 wrk -t1 -c256 -d3s -s {work}/wrk.lua http://127.0.0.1:{address[1]}/"
-    text = subprocess.run(wrk.split(), capture_output=True, text=True).stdout
+    text = subprocess.run(wrk.split(), stdout=subprocess.PIPE, text=True).stdout
     answers = int(re.search(r"(\d+) requests in", text).group(1))
     check("wrong" not in text and "timeout" not in text, f"{answers} right answers under load")
     return 1e6 * (time.clock_gettime(clock) - before) / answers, visit_time
