@@ -21,7 +21,6 @@ import concurrent.futures
 import dataclasses
 import http.client
 import json
-import math
 import os
 import pathlib
 import re
@@ -40,7 +39,7 @@ FRONT_ENDS = ROOT / "test/proof/front_ends"
 README = (ROOT / "README").read_text()
 PAGE = (ROOT / "maintenance.html").read_bytes()
 MAINTD = os.path.abspath(os.environ.get("MAINTD", ROOT / "maintd"))
-HERE = pathlib.Path("/run/rollout")  # in a row: everything that it writes
+HERE = pathlib.Path("/run/rollout")  # in a row: everything that it writes, and the page
 LINES, NOTES, FAULTS = [], [], []  # in a row: its lines in the table, and what else it found
 
 class Broken(Exception):
@@ -119,27 +118,14 @@ def nginx(name, listen, answer="200 'the site\\n'"):
     port = int(re.search(r"\d+", listen)[0])
     return Server("nginx", "-p", str(HERE), "-c", name, "-g", "daemon off;", port=port)
 
-def maintd(port, page=PAGE, ready="serving"):
-    (HERE / "page.html").write_bytes(page)
+def maintd(port, ready="serving"):
     return Server(MAINTD, "-w", "-p", str(port), str(HERE / "page.html"), ready=ready)
 
 # ---- Visitors -----------------------------------------------------------------------------------
 
-@dataclasses.dataclass
-class Door:
-    """Where visitors come in, and the page that they see there."""
-
-    page: bytes = PAGE
-    port: int = 80
-    address: str = "127.0.0.1"
-    source: str = ""  # the visitor's own address
-
-    def connect(self):
-        plain = socket.create_connection((self.address, self.port), 30, (self.source, 0))
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.port != 443:
-            return plain
-        return ssl._create_unverified_context().wrap_socket(plain)
+TLS = ssl._create_unverified_context()
+# Where visitors come in, and a visitor's own address.
+Door = collections.namedtuple("Door", "port address source", defaults=(80, "127.0.0.1", ""))
 
 def visit(door, method="GET", path="/", size=0, pause=0.0, pieces=1):
     """Makes one request, and returns what the visitor got: site, page, or what is wrong with it.
@@ -148,7 +134,9 @@ def visit(door, method="GET", path="/", size=0, pause=0.0, pieces=1):
     header = f"{method} {path} HTTP/1.1\r\nHost: example\r\n{length}\r\n".encode()
     steps = [header, *[b"x" * (size // pieces)] * pieces]
     try:
-        with door.connect() as connection:
+        with socket.create_connection((door.address, door.port), 30, (door.source, 0)) as plain:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = TLS.wrap_socket(plain) if door.port == 443 else plain
             for step in steps if pause else [b"".join(steps)]:
                 connection.sendall(step)
                 time.sleep(pause)
@@ -159,22 +147,18 @@ def visit(door, method="GET", path="/", size=0, pause=0.0, pieces=1):
         return "refused"
     except (OSError, http.client.HTTPException) as error:
         return repr(error)
-    if method == "HEAD":
-        if body:
-            return "a body after HEAD"
-        same = answer.getheader("Content-Length") == str(len(door.page))
-    else:
-        same = body == door.page
-    if answer.status == 200 and body == (b"" if method == "HEAD" else b"the site\n"):
-        return "site"
-    fields = answer.getheader("Retry-After"), answer.getheader("Cache-Control")
-    page = answer.status == 503 and same and fields == ("120", "no-store")
-    return "page" if page else f"{answer.status} {answer.reason} of its own"
+    fields = [answer.getheader(x) for x in ("Retry-After", "Cache-Control", "Content-Length")]
+    for what, status, text in (("site", 200, b"the site\n"),
+                               ("page", 503, (HERE / "page.html").read_bytes())):
+        same = body == (b"" if method == "HEAD" else text)
+        if answer.status == status and same and fields == ["120", "no-store", str(len(text))]:
+            return what
+    return f"{answer.status} {answer.reason} of its own, {fields}, {len(body)} bytes of body"
 
 def see(what, when, door, *requests):
     """Expects that visitors see the site, or the page."""
     requests = requests or (("GET",), ("HEAD", "/head"))
-    expect([visit(door, *request) for request in requests * 20], what, when)
+    expect([visit(door, *request) for request in requests * (40 // len(requests))], what, when)
 
 def times(count, workers, *request):
     def cell(door):
@@ -185,13 +169,13 @@ def times(count, workers, *request):
 def curl(count, *options):
     """Requests that curl makes one after the other, over one connection where that is kept."""
     def cell(door):
-        scheme = "https" if door.port == 443 else "http"
         answers = [HERE / f"answer{n + 1}" for n in range(count)]
         for answer in answers:
             answer.write_text("")
-        said = run("curl", "-sSk", "-m60", "-o", "answer#1", "-w", "%{http_code} ", *options,
-                   f"{scheme}://{door.address}/unbuffered/[1-{count}]", cwd=HERE).stdout.strip()
-        return ["page" if answer.read_bytes() == door.page else said for answer in answers]
+        url = f"http{'s' * (door.port == 443)}://{door.address}/unbuffered/[1-{count}]"
+        said = run("curl", "-sSkm60", "-o", "answer#1", "-w", "%{http_code} ", *options, url).stdout
+        return ["page" if answer.read_bytes() == (HERE / "page.html").read_bytes() else said
+                for answer in answers]
     return cell
 
 MATRIX = {
@@ -221,10 +205,10 @@ def matrix(label, door, known, port):
 
     cells = []
     for name in COLUMNS:
-        total, bad, found = ask(maintd(port, door.page))
+        total, bad, found = ask(maintd(port))
         if 0 < bad <= total // 100:  # perhaps the machine stood still
             NOTES.append(f"{label}, {name}: asked once more, because of {found}")
-            total, bad, found = ask(maintd(port, door.page))
+            total, bad, found = ask(maintd(port))
         cells.append(f"{bad}/{total}*" if bad else "ok")
         if bad:
             with_nginx = (ask(nginx("stand_in", f"listen {port};", "503"))
@@ -236,20 +220,33 @@ def matrix(label, door, known, port):
     LINES.append(f"{label:24}" + "".join(f"{cell:>9}" for cell in cells))
 
 class Load:
-    """A few visitors who come again and again, and what each got at which time."""
+    """A few visitors who come again and again, and what they are to get in each phase."""
 
     def __init__(self, door, *requests):
-        self.visits = []  # (begin, end, result)
-        self.over = False
-        self.threads = [threading.Thread(target=self.come, args=(door, *request), daemon=True)
+        self.door, self.visits, self.over = door, [], False  # visits: (begin, end, result)
+        self.begin, self.wanted, self.when = 0, "", ""
+        self.threads = [threading.Thread(target=self.come, args=request, daemon=True)
                         for request in requests]
 
-    def come(self, *visitor):
+    def come(self, *request):
         while not self.over:
             begin = time.monotonic()
-            result = visit(*visitor)
+            result = visit(self.door, *request)
             self.visits.append((begin, time.monotonic(), result))
             time.sleep(0.002)
+
+    def phase(self, wanted="", when=""):
+        """Ends a phase, and begins one in which visitors are to get what is wanted, or anything."""
+        now = time.monotonic()
+        if self.wanted:
+            expect([result for begin, end, result in self.visits
+                    if self.begin <= begin and end <= now], self.wanted, self.when)
+        self.begin, self.wanted, self.when = now, wanted, when
+
+    def wait_for(self, result, more=50):
+        seen = len(self.visits)
+        eventually(lambda: sum(visit[2] == result for visit in self.visits[seen:]) >= more,
+                   f"visitors are to see the {result}")
 
     def __enter__(self):
         for thread in self.threads:
@@ -257,18 +254,10 @@ class Load:
         return self
 
     def __exit__(self, *_):
+        self.phase()
         self.over = True
         for thread in self.threads:
             thread.join()
-
-    def wait_for(self, result, more=50):
-        seen = len(self.visits)
-        eventually(lambda: sum(visit[2] == result for visit in self.visits[seen:]) >= more,
-                   f"visitors are to see the {result}")
-
-    def expect(self, what, when, begin, end=math.inf):
-        expect([result for came, left, result in self.visits if begin <= came and left <= end],
-               what, when)
 
 # ---- Front ends ---------------------------------------------------------------------------------
 
@@ -283,7 +272,7 @@ class Front:
     port: int = 80  # 443: it ends TLS for maintd while the site, which does that itself, is down
     notices: float = 0  # seconds after which it asks the site again
     in_place: bool = False  # the matrix again, with maintd on the site's own port
-    page: bytes = PAGE
+    padding: int = 0  # bytes behind maintenance.html
     known: dict = dataclasses.field(default_factory=dict)  # faults of its own, by column
     wrong: bool = False  # README says that a roll-out goes wrong like this
 
@@ -322,7 +311,7 @@ FRONTS = {
     "Apache": APACHE,
     "Apache, overriding": also(APACHE, edits=("Error", "ProxyErrorOverride On\nError"), wrong=True),
     "Caddy": CADDY,
-    "Caddy, 100 kB": also(CADDY, page=PAGE + b" " * 100_000),
+    "Caddy, 100 kB": also(CADDY, padding=100_000),
     "Caddy, any method": also(CADDY, edits=(" {\n *method GET\n *}", ""), wrong=True),
     "Varnish": Front("Varnish", "varnishd -F -a :80 -f /run/rollout/front -n /run/rollout/varnish",
                      notices=0.5, in_place=True),
@@ -334,41 +323,38 @@ FRONTS = {
 
 def proxy_row(name, front):
     """A roll-out behind a proxy that stays up, with maintd on a port of its own."""
-    door = Door(front.page)
+    door = Door()
     requests = [("GET",), ("GET", "/a"), ("HEAD", "/b")][:2 if "HEAD" in front.known else 3]
-    requests += [("POST", "/", 100)] * front.wrong
+    requests += [("POST", "/", 100)] * (front.after == "Caddy")
     site = nginx("site", "listen 8081;")
     proxy = front.start()
     eventually(lambda: visit(door) == "site", "the site is to answer through the front end")
-    with maintd(8080, front.page), Load(door, *requests) as load:
+    with maintd(8080), Load(door, *requests) as load:
+        load.phase("site", "before the stop of the site")
         load.wait_for("site")
         time.sleep(2)  # as README says
-        stopping = time.monotonic()
+        load.phase()
         site.stop(signal.SIGQUIT)
-        stopped = time.monotonic()
+        load.phase("page", "while maintd serves")
         see("page", "from the stop of the site on", door, *requests)
         load.wait_for("page")
-    load.expect("site", "before the stop of the site", 0, stopping)
-    load.expect("page", "while maintd serves", stopped)
     # A request that the site has begun to read when it stops may be lost.
     lost = [result for *_, result in load.visits if result not in ("site", "page")]
     if len(lost) > len(requests):
         FAULTS.append(f"lost when the site stopped: {dict(collections.Counter(lost))}")
-    if not front.wrong:
-        matrix(name, door, front.known, 8080)
-    if front.in_place and not front.wrong:
-        matrix(f"{name}, in place", door, front.known, 8081)
-    with maintd(8080, front.page) as own, Load(door, *requests) as load:
+    for place, port in {"": 8080, ", in place": 8081}.items():
+        if not front.wrong and (front.in_place or not place):
+            matrix(name + place, door, front.known, port)
+    with maintd(8080) as own, Load(door, *requests) as load:
         load.wait_for("page")
         nginx("site", "listen 8081;")
         if front.notices:
             eventually(lambda: visit(door) == "site", "it asks the site again", front.notices)
-        back = time.monotonic()
+        load.phase("site", "after the start of the site")
         see("site", "from the start of the site on", door, *requests)
         time.sleep(2)  # as README says
         own.stop()
         see("site", "after maintd has ended", door, *requests)
-    load.expect("site", "after the start of the site", back)
     expect({result for *_, result in load.visits} - {"page"}, "site", "in all")
     if proxy.process.poll() is not None:
         FAULTS.append(f"the front end has ended:\n{proxy.log.read_text()}")
@@ -403,7 +389,7 @@ def nftables_row():
         ip -n server address add 192.0.2.1/24 dev eth0
         ip -n server address add 2001:db8::1/64 dev eth0 nodad""")
     Server.prefix = ["ip", "netns", "exec", "server"]
-    visitor, operator = Door(address="192.0.2.1"), Door(address="192.0.2.1", source="192.0.2.7")
+    visitor, operator = Door(80, "192.0.2.1"), Door(80, "192.0.2.1", "192.0.2.7")
     nginx("site", "listen 80; listen [::]:80;")
     for when, commands, what in (
             ("before the rules", "true", "site"),
@@ -413,7 +399,7 @@ def nftables_row():
         with maintd(8080):
             see("site", f"the operator {when}", operator)
             see(what, f"a visitor {when}", visitor)
-            see(what, f"a visitor over IPv6 {when}", Door(address="2001:db8::1"))
+            see(what, f"a visitor over IPv6 {when}", Door(80, "2001:db8::1"))
         if what == "page":
             matrix("nftables", visitor, {}, 8080)
 
@@ -460,56 +446,46 @@ def steps_row():
 
 def straight_row():
     """Ten roll-outs on the site's own port, under load: how many are lost, and for how long."""
-    sites = (("127.0.0.1", "listen 80;"), ("::1", "listen [::]:80 ipv6only=on;"))
-    door = Door()
+    sites = ((Door(), "listen 80;"), (Door(80, "::1"), "listen [::]:80 ipv6only=on;"))
     site = nginx("site", sites[0][1])
-    gaps, cut_at_stop = [], 0
-    NOTES.append("the site is stopped by   refused   cut by: site  maintd's stop    gap, ms")
+    gaps, lost = [], collections.Counter()
     for number in range(10):
-        visitors = Load(door, ("GET",), ("GET", "/a"), ("HEAD",), ("POST", "/", 300_000))
-        with visitors as load, maintd(80, ready="waiting") as own:
+        visitors = ("GET",), ("GET", "/a"), ("HEAD",), ("POST", "/", 300_000)
+        with Load(sites[number % 2][0], *visitors) as load, maintd(80, "waiting") as own:
+            load.phase("site", "while maintd waits")
             load.wait_for("site", 200)
-            how = (signal.SIGQUIT, signal.SIGTERM)[number // 2 % 2]
-            stopping = time.monotonic()
-            site.stop(how)
+            load.phase()
+            site.stop((signal.SIGQUIT, signal.SIGTERM)[number // 2 % 2])
             own.wait_until(lambda log=own.log: "serving" in log.read_text())
-            serving = time.monotonic()
+            load.phase("page", "while maintd serves")
             load.wait_for("page", 200)
-            door.address, listen = sites[(number + 1) % 2]  # maintd has waited for either
-            ending = time.monotonic()
+            load.door, listen = sites[(number + 1) % 2]  # maintd has waited for either
+            load.phase()
             own.stop()
             site = nginx("site", listen)
-            back = time.monotonic()
+            load.phase("site", "after the start of the site")
             load.wait_for("site", 200)
-        load.expect("site", "while maintd waits", 0, stopping)
-        load.expect("page", "while maintd serves", serving, ending)
-        load.expect("site", "after the start of the site", back)
-        cut = [end > ending for _, end, what in load.visits
-               if what not in ("site", "page", "refused")]
-        cut_at_stop += sum(cut)
-        gaps.append(min(end for _, end, what in load.visits if what == "page") -
-                    max(begin for begin, end, what in load.visits
-                        if what == "site" and end < serving))
-        refused = sum(what == "refused" for *_, what in load.visits)
-        NOTES.append(f"{how.name:24} {refused:7} {len(cut) - sum(cut):14} {sum(cut):14} "
-                     f"{gaps[-1] * 1e3:10.0f}")
+        page = min(end for _, end, what in load.visits if what == "page")
+        gaps.append(page - max(begin for begin, end, what in load.visits
+                               if what == "site" and end < page))
+        lost.update(what if what == "refused" else f"cut by {'maintd' if end > page else 'nginx'}"
+                    for _, end, what in load.visits if what not in ("site", "page"))
+    NOTES.append(f"{dict(lost)}; gaps in ms: {[round(gap * 1e3) for gap in gaps]}")
     # The kernel may let a client in between maintd's last accept() and close().
-    if cut_at_stop > 1 or sorted(gaps)[5] > 0.05:
-        FAULTS.append(f"{cut_at_stop} were cut off at maintd's stop; the gaps are {gaps}")
+    if lost["cut by maintd"] > 1 or sorted(gaps)[5] > 0.05:
+        FAULTS.append("too many were cut off at maintd's stop, or the gaps are too long")
 
 def systemd_row():
     """README's lines for systemd, in a container that boots this machine's /usr."""
     start, journal, stop = readme_block("systemd keeps").splitlines()
-    asks = "until curl -si localhost; do sleep 0.1; done"
-    lines = ("#!/bin/bash -x", "exec >/out/printed 2>&1", "ip link set lo up", start, asks, stop,
-             journal)
     run("install", "-D", MAINTD, "out/maintd")
-    pathlib.Path("out/lines").write_text("\n".join(lines))
-    os.chmod("out/lines", 0o755)
-    booted = run("systemd-nspawn", "-q", "-D", "/", "--volatile=yes", "--private-network",
+    pathlib.Path("out/lines").write_text("\n".join((
+        "#!/bin/bash -x", "exec >/out/printed 2>&1", "ip link set lo up", start,
+        "until curl -si localhost; do sleep 0.1; done", stop, journal)))
+    run("chmod", "+x", "out/lines")
+    booted = run("systemd-nspawn", "-q", "-D", "/", "--volatile=yes", "--private-network", "-b",
                  "--register=no", "--keep-unit", f"--bind-ro={HERE}/out:/usr/local/bin",
-                 f"--bind={HERE}/out:/out", "-b", "systemd.run=/out/lines",
-                 "systemd.firstboot=off")
+                 f"--bind={HERE}/out:/out", "systemd.run=/out/lines", "systemd.firstboot=off")
     if not os.path.exists("out/printed"):
         return absent(f"systemd does not boot here: {booted.stdout[-500:]}")
     printed = pathlib.Path("out/printed").read_text()
@@ -519,23 +495,14 @@ def systemd_row():
 
 def kubernetes_row():
     """Makes objects of Debian's Kubernetes client from those that README shows, and compares. The
-    client refuses missing fields and wrong types, and drops the fields that it does not know."""
-    try:
-        import kubernetes
-        import yaml
-    except ImportError as error:
-        return absent(str(error))
+    client raises ValueError for missing fields and wrong types, and drops unknown fields."""
+    import kubernetes, yaml
     shown = list(yaml.safe_load_all(readme_block("In Kubernetes")))
     kinds = [f"{x['apiVersion']} {x['kind']}" for x in shown]
-    if kinds != ["apps/v1 Deployment", "v1 Service"]:
-        raise Broken(f"README shows other kinds of objects: {kinds}")
     client = kubernetes.client.ApiClient()
-    try:
-        known = [client.sanitize_for_serialization(client.deserialize(
-            types.SimpleNamespace(data=json.dumps(x)), f"V1{x['kind']}")) for x in shown]
-    except ValueError as error:
-        known = error
-    if known != shown:
+    known = [client.sanitize_for_serialization(client.deserialize(
+        types.SimpleNamespace(data=json.dumps(x)), f"V1{x['kind']}")) for x in shown]
+    if known != shown or kinds != ["apps/v1 Deployment", "v1 Service"]:
         FAULTS.append(f"README shows {shown}, and Kubernetes makes of it {known}")
 
 def clients_row():
@@ -565,26 +532,27 @@ def clients_row():
 def inside(name):
     """Runs a row in its namespaces, and prints what it found."""
     front = FRONTS.get(name)
+    prepared = run("bash", "-euc", """
+        for place in /run /dev/shm /var/log /var/lib/nginx /etc/ssl/private; do
+            [ ! -d $place ] || mount -t tmpfs tmpfs $place
+        done
+        ip link set lo up
+        mkdir -m 777 /run/rollout
+        head -c 30000000 /dev/zero >/run/rollout/upload
+        openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=example \\
+            -keyout /etc/ssl/private/site.pem -out /etc/ssl/private/site.pem""")
+    prepared.check_returncode()
+    os.chdir(HERE)
+    pathlib.Path("page.html").write_bytes(PAGE + b" " * (front.padding if front else 0))
     try:
-        for place in ("/run", "/dev/shm", "/var/log", "/var/lib/nginx", "/etc/ssl/private"):
-            if os.path.isdir(place):
-                run("mount", "-t", "tmpfs", "tmpfs", place)
-        run("ip", "link", "set", "lo", "up")
-        HERE.mkdir()
-        HERE.chmod(0o777)
-        os.chdir(HERE)
-        pathlib.Path("upload").write_bytes(b"x" * 30_000_000)
-        pem = "/etc/ssl/private/site.pem"
-        run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=example",
-            "-keyout", pem, "-out", pem)
         if front:
             (tls_row if front.port == 443 else proxy_row)(name, front)
         else:
             globals()[f"{name}_row"]()
-    except FileNotFoundError as error:
-        if "/" in error.filename:
+    except (FileNotFoundError, ModuleNotFoundError) as error:
+        if "/" in (getattr(error, "filename", None) or ""):
             raise
-        absent(f"{error.filename} is not installed")
+        absent(str(error))
     except Broken as broken:
         FAULTS.append(str(broken))
     if front and front.wrong:
