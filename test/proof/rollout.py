@@ -24,7 +24,6 @@ import json
 import os
 import pathlib
 import re
-import shlex
 import signal
 import socket
 import ssl
@@ -54,11 +53,10 @@ def expect(results, wanted, when):
     if not others.pop(wanted, 0) or others:
         FAULTS.append(f"{when}: {len(results)} times, not {wanted}: {dict(others)}")
 
-def run(*command, **options):
+def run(*command, timeout=120):
     """Runs a command to its end, and returns it with what it printed."""
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          stdin=subprocess.DEVNULL, errors="replace",
-                          **{"timeout": 120, **options})
+                          stdin=subprocess.DEVNULL, errors="replace", timeout=timeout)
 
 def eventually(happens, what, seconds=20):
     end = time.monotonic() + seconds
@@ -91,8 +89,9 @@ class Server:
 
     def wait_until(self, happens):
         eventually(lambda: self.process.poll() is not None or happens(), f"{self.name} is to start")
-        if self.process.returncode is not None:
-            raise Broken(f"{self.name} did not start, or ended:\n{self.log.read_text()}")
+        if self.process.returncode is not None:  # 127: the shell has not found the program
+            error = FileNotFoundError if self.process.returncode == 127 else Broken
+            raise error(f"{self.name} did not start, or ended:\n{self.log.read_text()}")
 
     def listens(self, port):
         """Whether somebody listens on the port. Connecting would be a visit."""
@@ -150,7 +149,7 @@ def visit(door, method="GET", path="/", size=0, pause=0.0, pieces=1):
         same = body == (b"" if method == "HEAD" else text)
         if answer.status == status and same and fields == ["120", "no-store", str(len(text))]:
             return what
-    return f"{answer.status} {answer.reason} of its own, {fields}, {len(body)} bytes of body"
+    return f"{answer.status} {answer.reason} of its own, with a body of {len(body)} bytes"
 
 def see(what, when, door, *requests):
     """Expects that visitors see the site, or the page."""
@@ -280,7 +279,7 @@ class Front:
             if not edited:
                 raise Broken(f"nothing to edit: {pattern}")
         (HERE / "front").write_text(text)
-        return Server(*shlex.split(self.command or text), port=self.port)
+        return Server("bash", "-c", f"exec {self.command or text}", port=self.port)
 
 also = dataclasses.replace
 PAUSE = {"75 s": "After the page it ends an upload that pauses"}
@@ -293,7 +292,7 @@ SEND_PROXY = also(TCP, edits=TCP.edits | {":8080": ":8080 send-proxy"},
 APACHE = Front("Apache", "apache2 -DFOREGROUND -f /run/rollout/front", "apache.conf", in_place=True)
 CADDY = Front("Caddy", "caddy run --adapter caddyfile --config front", in_place=True,
               known=RESET | dict.fromkeys(("30 MB", "chunked", "Expect"), RESET["75 s"]))
-SHELL = Front("Or socat, or hitch", port=443, edits={r"\\\n": "", "hitch.*\n": ""})
+SHELL = Front("Or socat, or hitch", port=443, edits={"hitch.*\n": ""})
 FRONTS = {
     "Squid": Front("Squid", "squid -N -n maintdrollout -f front", "squid.conf", known=RESET),
     "nginx http": HTTP,
@@ -313,7 +312,7 @@ FRONTS = {
     "stunnel": Front("the configuration of stunnel", "stunnel front", port=443,
                      edits={"^": "foreground = yes\n"}),
     "socat": SHELL,
-    "hitch": also(SHELL, edits={r"\\\n": "", "socat.*\n": ""}, known=PAUSE),
+    "hitch": also(SHELL, edits={r"socat.*\\\n.*\n": ""}, known=PAUSE),
 }
 
 def proxy_row(name, front):
@@ -408,8 +407,7 @@ def steps_row():
     build, start, stop_site, ask, answer, stop = [re.sub("^ +", "", x, flags=re.M) for x in blocks]
 
     def do(block):  # maintd may go on writing when the shell has ended
-        run("bash", "-euc", f"exec >printed 2>&1; . {FRONT_ENDS}/operator.sh; {block}",
-            env=os.environ | {"MAINTD": MAINTD})
+        run("bash", "-euc", f"exec >printed 2>&1; . {FRONT_ENDS}/operator.sh; {block}")
         return (HERE / "printed").read_text()
 
     def visitors_see(what, when):
@@ -491,7 +489,8 @@ def systemd_row():
 def kubernetes_row():
     """Makes objects of Debian's Kubernetes client from those that README shows, and compares. The
     client raises ValueError for missing fields and wrong types, and drops unknown fields."""
-    import kubernetes, yaml
+    import kubernetes
+    import yaml
     shown = list(yaml.safe_load_all(readme_block("In Kubernetes")))
     kinds = [f"{x['apiVersion']} {x['kind']}" for x in shown]
     client = kubernetes.client.ApiClient()
@@ -502,14 +501,14 @@ def kubernetes_row():
 
 def clients_row():
     """What the programs that people use say about maintd."""
+    os.environ |= {"HOME": str(HERE), "U": "http://localhost:8080"}
     Server(MAINTD, "-r", "2", "-p", "8080", port=8080)
     text = re.sub(r"\\\n *", "", (FRONT_ENDS / "clients").read_text())
     clients = re.findall(r"^([^#|]*?) +\| (.*) \| (.*)$", text, re.M)
 
     def ask(client):
         begin = time.monotonic()
-        done = run("bash", "-c", client[1],
-                   env=os.environ | {"HOME": str(HERE), "U": "http://localhost:8080"})
+        done = run("bash", "-c", client[1])
         return done.returncode, done.stdout.strip(), f"after {time.monotonic() - begin:.0f} s"
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -548,7 +547,7 @@ def inside(name):
         if "/" in (getattr(error, "filename", None) or ""):
             raise
         absent(str(error))
-    except Broken as broken:
+    except (Broken, ValueError, subprocess.TimeoutExpired) as broken:
         FAULTS.append(str(broken))
     if front and front.wrong:
         told = [fault for fault in FAULTS if "from the st" in fault]
@@ -560,12 +559,11 @@ def inside(name):
     sys.exit(bool(FAULTS))
 
 def outside(name):
-    """Runs a row in new namespaces, with Debian's Python."""
-    environment = {key: value for key, value in os.environ.items() if "_proxy" not in key.lower()}
-    environment["PATH"] += ":/usr/local/sbin:/usr/sbin"
-    return run("timeout", "-v", "900", "unshare", "--net", "--pid", "--mount", "--fork",
-               "--kill-child", "--mount-proc", "/usr/bin/python3", __file__, "--inside", name,
-               *["--long"] * LONG, env=environment, timeout=None)
+    """Runs a row in new namespaces, with the programs of Debian's packages."""
+    return run("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/nagios/plugins",
+               f"CI={os.environ.get('CI', '')}", f"MAINTD={MAINTD}", "timeout", "-v", "900",
+               "unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc",
+               "python3", __file__, "--inside", name, *["--long"] * LONG, timeout=None)
 
 def main():
     names = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
