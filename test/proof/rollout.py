@@ -532,6 +532,7 @@ def inside(name):
         done
         ip link set lo up
         mkdir -m 777 /run/rollout
+        ln -s /etc/ssl/private/site.pem /run/rollout
         head -c 30000000 /dev/zero >/run/rollout/upload
         openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=example \\
             -keyout /etc/ssl/private/site.pem -out /etc/ssl/private/site.pem""")
