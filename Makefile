@@ -4,7 +4,7 @@
 # make bench    the benchmark              make proof   all of the longer tests, one after another:
 # make faults, fuzz, attack, long, rollout, page, mutants, places, coverage (see test/README)
 .POSIX:
-TESTS = test bench proof faults fuzz attack long rollout page mutants places coverage
+TESTS = test test/run bench proof faults fuzz attack long rollout page mutants places coverage
 .PHONY: all static run install clean FORCE $(TESTS)
 
 # The environment and the command line may set these. The presets of make itself are not used,

