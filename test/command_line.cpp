@@ -15,9 +15,11 @@ namespace {
 
 constexpr std::size_t MiB = 1 << 20;
 
-Exit attempt(std::vector<std::string> arguments, std::function<void()> prepare = {}) {
+bool has_ipv6() { return file_content("/proc/net/if_inet6").find(" lo\n") != ""s.npos; }
+
+Exit attempt(std::vector<std::string> arguments, const std::function<void()>& prepare = {}) {
     arguments.insert(arguments.begin(), maintd_path());
-    return Process(std::move(arguments), std::move(prepare)).wait();
+    return run(std::move(arguments), prepare);
 }
 
 // Checks that maintd printed nothing but `text` on one line, and ended with `status`.
@@ -27,8 +29,7 @@ void check_error(Exit exit, int status, const std::string& text) {
                                       {"Address not available", "Cannot assign requested address"}})
         if (const auto at = exit.errors.find(musl); at != std::string::npos)
             exit.errors.replace(at, strlen(musl), glibc);
-    CHECK(exit.errors == "maintd: " + text + "\n");
-    CHECK(exit.output.empty());
+    CHECK(exit.output + exit.errors == "maintd: " + text + "\n");
     CHECK(exit.status == status);
 }
 
@@ -56,31 +57,23 @@ void have_no_ipv6() {
         _exit(126);
 }
 
-// Whether a visitor at the numeric address gets the built-in page.
+// Whether a visitor at the numeric address gets the page. A refused connection is no error.
 bool is_served_at(const char* address, std::uint16_t port) {
     try {
         return is_whole(Client(port, 0, address).ask(get), built_in_page());
     } catch (const std::runtime_error&) {
-        return false;  // refused
+        return false;
     }
 }
 
-bool has_field(const Reply& reply, const std::string& field) {
-    return reply.header().find("\r\n" + field + "\r\n") != std::string::npos;
+// Returns the line that maintd prints when it serves a page at `host`.
+std::string first_line(const std::string& host, std::uint16_t port,
+                       const std::string& page = "maintenance.html") {
+    const std::string size = std::to_string(file_content(page).size());
+    return "maintd: serving " + (page == "maintenance.html" ? "the built-in page" : page) + " (" +
+           size + " bytes) on http://" + host + ":" + std::to_string(port) + "/" +
+           (host == "localhost" ? " (every address)" : "");
 }
-
-// Returns the line that maintd prints when it serves `page` at `host`.
-std::string first_line(const std::string& page, std::size_t size, const std::string& host,
-                       std::uint16_t port) {
-    return "maintd: serving " + page + " (" + std::to_string(size) + " bytes) on http://" + host +
-           ":" + std::to_string(port) + "/" + (host == "localhost" ? " (every address)" : "");
-}
-std::string first_line(const std::string& host, std::uint16_t port) {
-    return first_line("the built-in page", built_in_page().size(), host, port);
-}
-
-const auto in_use =
-    ": Address already in use (stop the server that holds it, or wait for it with -w)"s;
 
 }  // namespace
 
@@ -92,8 +85,10 @@ TEST_CASE("standard output gets help (-h, --help) within 80 columns, the version
     CHECK(attempt({"--help"}).output == help.output);
     CHECK(help.output.starts_with(
         "usage: maintd [-hVw] [-l address] [-p port] [-r seconds] [-u uid] [page.html]\n"));
-    std::istringstream lines(help.output);
-    for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 80);
+    for (std::size_t at = 0, end = 0; at < help.output.size(); at = end + 1) {
+        end = help.output.find('\n', at);
+        CHECK(end - at <= 80);
+    }
     // One option stands on one line, with its default.
     for (const auto& [option, value] : {std::pair{"page.html ", "built-in page"},
                                         {"-l address ", "every address"},
@@ -116,68 +111,55 @@ TEST_CASE("standard output gets help (-h, --help) within 80 columns, the version
     }
 }
 
-TEST_CASE("by default it listens on every address") {
-    for (const std::vector<std::string>& options : {std::vector<std::string>{}, {"-l", "::"}}) {
-        const Maintd maintd(options);
-        CHECK(maintd.first_line == first_line("localhost", maintd.port));
-        CHECK(is_served_at("127.0.0.1", maintd.port));
-        CHECK(is_served_at("127.0.0.2", maintd.port));
-        CHECK(is_served_at("::1", maintd.port) == has_ipv6());
+TEST_CASE("it listens on every address that there is, or on the one that -l names") {
+    struct Case {
+        std::vector<std::string> options;
+        const char* host;
+        bool at_v4, at_every_v4, at_v6;  // 127.0.0.1, 127.0.0.2 and ::1
+        void (*prepare)() = [] {};
+    };
+    const bool can_deny = run({"true"}, have_no_ipv6).status == 0;
+    if (!can_deny) WARN("no system call can be denied here: IPv6 has not been taken away");
+    for (const Case& each : {Case{{}, "localhost", true, true, true},
+                             {{"-l", "::"}, "localhost", true, true, true},
+                             {{"-l", "0.0.0.0"}, "0.0.0.0", true, true, false},
+                             {{"-l", "127.0.0.1"}, "127.0.0.1", true, false, false},
+                             {{"-l", "::1"}, "[::1]", false, false, true},
+                             {{}, "localhost", true, true, false, have_no_ipv6}}) {
+        CAPTURE(each.options, each.prepare == have_no_ipv6);
+        if ((!each.at_v4 && !has_ipv6()) || (each.prepare == have_no_ipv6 && !can_deny)) continue;
+        const Maintd maintd(each.options, each.prepare);
+        CHECK(maintd.first_line == first_line(each.host, maintd.port));
+        CHECK(is_served_at("127.0.0.1", maintd.port) == each.at_v4);
+        CHECK(is_served_at("127.0.0.2", maintd.port) == each.at_every_v4);
+        CHECK(is_served_at("::1", maintd.port) == (each.at_v6 && has_ipv6()));
     }
+    if (can_deny)
+        check_error(attempt({"-l", "::1", "-p", "0"}, have_no_ipv6), 1,
+                    "::1 port 0: Address family not supported by protocol");
     if (!has_ipv6()) WARN("there is no IPv6 here: only IPv4 has been tested");
+    check_error(attempt({"-p", "0", "-l", "192.0.2.1"}), 1,
+                "192.0.2.1 port 0: Cannot assign requested address");
 }
 
 TEST_CASE("by default it listens on port 8080") {
     Process process({maintd_path()});
-    const std::string line = process.error_line();
+    const std::string line = process.errors.read_line();
     const bool is_in_use = line.find("in use") != line.npos;
     if (is_in_use) WARN("port 8080 is in use: only the error's text has been tested");
     CHECK((line == first_line("localhost", 8080) || line.starts_with("maintd: port 8080: ")));
     CHECK((is_in_use || is_served_at("127.0.0.1", 8080)));
 }
 
-TEST_CASE("where there is no IPv6, it listens on every IPv4 address") {
-    const bool can_deny = run({"true"}, have_no_ipv6).status == 0;
-    if (!can_deny) WARN("no system call can be denied here: IPv6 has not been taken away");
-    const Maintd maintd(
-        {}, can_deny ? have_no_ipv6 : [] {});
-    CHECK(maintd.first_line == first_line("localhost", maintd.port));
-    CHECK(is_served_at("127.0.0.1", maintd.port));
-    CHECK(is_served_at("127.0.0.2", maintd.port));
-    if (can_deny)
-        check_error(attempt({"-l", "::1", "-p", "0"}, have_no_ipv6), 1,
-                    "::1 port 0: Address family not supported by protocol");
-}
-
-TEST_CASE("-l listens on one address, and on no other") {
-    const Maintd v4({"-l", "127.0.0.1"});
-    CHECK(v4.first_line == first_line("127.0.0.1", v4.port));
-    CHECK(is_served_at("127.0.0.1", v4.port));
-    CHECK_FALSE(is_served_at("127.0.0.2", v4.port));
-    CHECK_FALSE(is_served_at("::1", v4.port));
-
-    const Maintd every_v4({"-l", "0.0.0.0"});
-    CHECK(every_v4.first_line == first_line("0.0.0.0", every_v4.port));
-    CHECK(is_served_at("127.0.0.2", every_v4.port));
-    CHECK_FALSE(is_served_at("::1", every_v4.port));
-    check_error(attempt({"-p", "0", "-l", "192.0.2.1"}), 1,
-                "192.0.2.1 port 0: Cannot assign requested address");
-    if (!has_ipv6()) return;  // "by default it listens on every address" says so.
-    const Maintd v6({"-l", "::1"});
-    CHECK(v6.first_line == first_line("[::1]", v6.port));
-    CHECK(is_served_at("::1", v6.port));
-    CHECK_FALSE(is_served_at("127.0.0.1", v6.port));
-}
-
 TEST_CASE("-r sets Retry-After") {
     for (const char* seconds : {"0", "1", "3600", "2147483647"})
-        CHECK(has_field(visit(Maintd({"-r", seconds}).port), "Retry-After: "s + seconds));
-    CHECK(has_field(visit(Maintd().port), "Retry-After: 120"));
+        CHECK(visit(Maintd({"-r", seconds}).port).has_field("Retry-After: "s + seconds));
+    CHECK(visit(Maintd().port).has_field("Retry-After: 120"));
 }
 
 TEST_CASE("options may stand before and after the page") {
     const TemporaryFile file("page");
-    const std::string port = std::to_string(free_port());
+    const std::string port = std::to_string(Maintd().port);
     for (const std::vector<std::string>& arguments :
          {std::vector{file.path, "-r"s, "7"s, "-p"s, port},
           {"-r7", "-p" + port, file.path},
@@ -187,20 +169,14 @@ TEST_CASE("options may stand before and after the page") {
         CHECK(std::to_string(maintd.port) == port);
         const Reply reply = visit(maintd.port);
         CHECK(is_whole(reply, "page"));
-        CHECK(has_field(reply, "Retry-After: 7"));
+        CHECK(reply.has_field("Retry-After: 7"));
     }
 }
 
 // ---- The page -----------------------------------------------------------------------------------
 
-TEST_CASE("the built-in page and its header are small") {
+TEST_CASE("the page on the command line is served byte by byte, and the built-in one is small") {
     CHECK(built_in_page().size() <= 6000);
-    const Reply reply = visit(Maintd().port);
-    CHECK(is_whole(reply, built_in_page()));
-    CHECK(reply.bytes.size() < 14'000);
-}
-
-TEST_CASE("the page on the command line is served byte by byte") {
     std::string every_byte(256, '\0');
     for (std::size_t i = 0; i < every_byte.size(); ++i) every_byte[i] = static_cast<char>(i);
     for (const std::string& page : {"x"s, "\r\n\r\n"s, every_byte, "<p>)maintd\"</p>"s,
@@ -208,8 +184,8 @@ TEST_CASE("the page on the command line is served byte by byte") {
         CAPTURE(page.size());
         const TemporaryFile file(page);
         const Maintd maintd({file.path});
+        CHECK(maintd.first_line == first_line("localhost", maintd.port, file.path));
         std::ofstream(file.path) << "It is read once, at start.";
-        CHECK(maintd.first_line == first_line(file.path, page.size(), "localhost", maintd.port));
         CHECK(is_whole(visit(maintd.port), page));
         CHECK(is_whole(Client(maintd.port).ask(head), page, true));
     }
@@ -217,45 +193,41 @@ TEST_CASE("the page on the command line is served byte by byte") {
 
 TEST_CASE("a page may come through a pipe, as from the shell's <(command)") {
     const std::string page(200'000, 'p');  // more than a pipe holds
-    const Maintd maintd({"/dev/stdin"}, [&page] {
-        int ends[2];
-        if (pipe(ends) < 0) _exit(126);
-        if (fork() == 0) _exit(write(ends[1], page.data(), page.size()) < 0);
-        dup2(ends[0], STDIN_FILENO);
-        close(ends[0]);
-        close(ends[1]);
-    });
+    const TemporaryFile file(page);
+    Channel pipe = open_pipe();
+    const Process writer({"cat", file.path}, [&] { dup2(pipe.writer, STDOUT_FILENO); });
+    pipe.writer.close();
+    const Maintd maintd({"/dev/stdin"}, [&] { dup2(pipe.reader, STDIN_FILENO); });
     CHECK(is_whole(visit(maintd.port), page));
 }
 
 TEST_CASE("what is no page ends with one line and status 1") {
-    check_error(attempt({"80"}), 1, "page '80': No such file or directory (for a port: -p 80)");
-    check_error(attempt({"80x"}), 1, "page '80x': No such file or directory");
-    check_error(attempt({"/none/a.html"}), 1, "page '/none/a.html': No such file or directory");
-    check_error(attempt({""}), 1, "page '': No such file or directory");
-    check_error(attempt({"/"}), 1, "page '/': Is a directory");
-    check_error(attempt({"/dev/zero"}), 1, "page '/dev/zero': larger than 16 MiB");
-    check_error(attempt({"/dev/null"}), 1, "page '/dev/null': empty");
-    const TemporaryFile fifo("");  // that no program writes to: maintd does not wait
-    unlink(fifo.path.c_str());
+    const TemporaryFile fifo(""), large(std::string(16 * MiB + 1, 'x')), secret("secret");
+    unlink(fifo.path.c_str());  // No program writes to the fifo, and maintd does not wait for one.
     REQUIRE(mkfifo(fifo.path.c_str(), 0644) == 0);
-    check_error(attempt({fifo.path}), 1, "page '" + fifo.path + "': empty");
-    const TemporaryFile large(std::string(16 * MiB + 1, 'x'));
-    check_error(attempt({large.path}), 1, "page '" + large.path + "': larger than 16 MiB");
-    const TemporaryFile secret("secret");
     REQUIRE(chmod(secret.path.c_str(), 0) == 0);
-    check_error(attempt({secret.path}, give_up_rights), 1,
-                "page '" + secret.path + "': Permission denied");
+    for (const auto& [page, why] :
+         {std::pair{"80"s, "No such file or directory (for a port: -p 80)"},
+          {"80x", "No such file or directory"},
+          {"/none/a.html", "No such file or directory"},
+          {"", "No such file or directory"},
+          {"/", "Is a directory"},
+          {"/dev/zero", "larger than 16 MiB"},
+          {"/dev/null", "empty"},
+          {fifo.path, "empty"},
+          {large.path, "larger than 16 MiB"},
+          {secret.path, "Permission denied"}})
+        check_error(attempt({page}, give_up_rights), 1, "page '" + page + "': " + why);
 }
 
 TEST_CASE("a page that names its charset gets a header without one") {
     const std::string meta = "<meta charset=iso-8859-1>";
-    const std::string until_1024(1024 - meta.size(), ' ');
     const std::vector<std::pair<std::string, bool>> pages{
+        {built_in_page(), true},
         {meta, true},
         {"<!doctype html>\n<TITLE>x</TITLE><META\nname=a><META CharSet=\"Latin1\">", true},
         {"<meta http-equiv=Content-Type content='text/html; CHARSET=windows-1252'>", true},
-        {until_1024 + meta, true},
+        {std::string(1024 - meta.size(), ' ') + meta, true},
         {std::string(1024, ' ') + meta, false},
         {std::string(1024 - std::strlen("<meta charse"), ' ') + meta, false},
         {"\xEF\xBB\xBFx", true},
@@ -268,8 +240,8 @@ TEST_CASE("a page that names its charset gets a header without one") {
     for (const auto& [page, is_named] : pages) {
         CAPTURE(page, is_named);
         const TemporaryFile file(page);
-        CHECK(has_field(visit(Maintd({file.path}).port),
-                        "Content-Type: text/html"s + (is_named ? "" : "; charset=utf-8")));
+        CHECK(visit(Maintd({file.path}).port)
+                  .has_field("Content-Type: text/html"s + (is_named ? "" : "; charset=utf-8")));
     }
 }
 
@@ -282,7 +254,7 @@ TEST_CASE("with little memory it serves, or ends with one line and status 1") {
         const auto prepare = [&] { setrlimit(RLIMIT_AS, &limit); };
         if (attempt({"-V"}, prepare).status != 0) continue;  // It cannot even be loaded.
         Process process({maintd_path(), "-p", "0", file.path}, prepare);
-        const std::string line = process.error_line();
+        const std::string line = process.errors.read_line();
         CHECK(line.starts_with("maintd: "));
         const bool serves = line.starts_with("maintd: serving ");
         if (serves) process.send_signal(SIGTERM);
@@ -347,8 +319,10 @@ TEST_CASE("without the right to a port, it says what to do") {
 TEST_CASE("if the port is in use, it says what to do") {
     const Maintd maintd;
     const std::string port = std::to_string(maintd.port);
-    check_error(attempt({"-p", port}), 1, "port " + port + in_use);
-    check_error(attempt({"-p", port, "-l", "127.0.0.1"}), 1, "127.0.0.1 port " + port + in_use);
+    const std::string why =
+        port + ": Address already in use (stop the server that holds it, or wait for it with -w)";
+    check_error(attempt({"-p", port}), 1, "port " + why);
+    check_error(attempt({"-p", port, "-l", "127.0.0.1"}), 1, "127.0.0.1 port " + why);
     CHECK(is_served_at("127.0.0.1", maintd.port));
 }
 
@@ -361,12 +335,12 @@ TEST_CASE("-w says at once that it waits, and serves as soon as the port is free
             Maintd former({"-l", address});
             const std::uint16_t port = former.port;
             Process next({maintd_path(), "-w", "-p", std::to_string(port), file.path});
-            CHECK(next.error_line() == "maintd: waiting for port " + std::to_string(port));
+            CHECK(next.errors.read_line() == "maintd: waiting for port " + std::to_string(port));
             CHECK(is_served_at(address == "::1" ? "::1" : "127.0.0.1", port));
             CHECK(next.runs());
             const auto start = Clock::now();
             former.send_signal(SIGTERM);
-            CHECK(next.error_line() == first_line(file.path, 12, "localhost", port));
+            CHECK(next.errors.read_line() == first_line("localhost", port, file.path));
             const double seconds = seconds_since(start);
             CHECK(is_whole(visit(port), "the next one"));
             CHECK(former.wait().status == 0);
@@ -380,7 +354,7 @@ TEST_CASE("a stop during the wait for the port is no error") {
     const Maintd holder;
     for (const int number : {SIGTERM, SIGINT, SIGHUP}) {
         Process process({maintd_path(), "-w", "-p", std::to_string(holder.port)});
-        CHECK(process.error_line().starts_with("maintd: waiting for port "));
+        CHECK(process.errors.read_line().starts_with("maintd: waiting for port "));
         process.send_signal(number);
         const Exit exit = process.wait();
         CHECK((exit.status == 0 && exit.output + exit.errors == ""));

@@ -1,15 +1,14 @@
 // The fixture of all tests that talk to a running maintd. Maintd starts the real binary on a free
 // port, which it reads from the first line. Client is a visitor, as good or bad as a test wants.
-// Nothing here sleeps for a fixed time: every wait is for an event, and ends at a deadline.
+// Every wait is for an event, and ends at a deadline.
 #pragma once
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
+#include <glob.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -18,21 +17,15 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <future>
-#include <iterator>
-#include <sstream>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <thread>
-#include <utility>
 #include <vector>
 
 namespace fixture {
@@ -41,7 +34,8 @@ using namespace std::chrono_literals;
 using namespace std::string_literals;
 using Clock = std::chrono::steady_clock;
 
-constexpr auto patience = 10s;  // for what comes at once unless the machine is busy
+// For what comes at once unless the machine is busy. After 10 s maintd responds to anything.
+constexpr auto patience = 8s;
 
 inline double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
@@ -50,16 +44,14 @@ inline double seconds_since(Clock::time_point start) {
 // Waits until `condition` holds. Returns whether it did before `limit` was over.
 template <typename Condition>
 bool eventually(Condition condition, std::chrono::milliseconds limit = patience) {
-    const auto end = Clock::now() + limit;
-    while (!condition()) {
-        if (Clock::now() > end) return false;
+    bool holds = condition();
+    for (const auto end = Clock::now() + limit; !holds && Clock::now() < end; holds = condition())
         std::this_thread::sleep_for(2ms);
-    }
-    return true;
+    return holds;
 }
 
-// Calls work(0) to work(count - 1) at the same time, each in a thread. Returns what they return.
-// Catch2 allows no assertion in a thread, so the test checks the results.
+// Calls work(0) to work(count - 1) at the same time, and returns what they return: Catch2 allows no
+// assertion in a thread.
 template <typename Work>
 auto together(int count, Work work) {
     std::vector<std::future<decltype(work(0))>> futures;
@@ -77,13 +69,6 @@ bool succeeds_once(Attempt attempt) {
     return false;
 }
 
-template <typename Number>
-Number median(std::vector<Number> numbers) {
-    const auto middle = numbers.begin() + static_cast<std::ptrdiff_t>(numbers.size() / 2);
-    std::nth_element(numbers.begin(), middle, numbers.end());
-    return *middle;
-}
-
 inline std::runtime_error system_error(const std::string& what) {
     return std::runtime_error(what + ": " + std::strerror(errno));
 }
@@ -93,7 +78,6 @@ inline std::string file_content(const std::string& path) {
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// The binary under test: "./maintd", or what the environment says.
 inline std::string maintd_path() {
     const char* path = std::getenv("MAINTD");
     return path != nullptr ? path : "./maintd";
@@ -101,17 +85,14 @@ inline std::string maintd_path() {
 
 // Owns a descriptor: closes it exactly once.
 struct Descriptor {
-    int number = -1;
-
+    int number;
     Descriptor(int opened = -1) : number(opened) {}
     Descriptor(Descriptor&& other) noexcept : number(std::exchange(other.number, -1)) {}
     Descriptor& operator=(Descriptor&& other) noexcept {
         std::swap(number, other.number);
         return *this;
     }
-    ~Descriptor() {
-        if (number >= 0) ::close(number);
-    }
+    ~Descriptor() { ::close(number); }  // This does nothing if the number is -1.
     operator int() const { return number; }
     void close() { Descriptor(std::move(*this)); }
 
@@ -132,14 +113,11 @@ inline rlim_t set_descriptor_limit(rlim_t number) {
     return limit.rlim_cur;
 }
 
-inline bool has_ipv6() { return file_content("/proc/net/if_inet6").find(" lo\n") != ""s.npos; }
-
 // A file with the given content that everybody may read. It is removed with the object.
 struct TemporaryFile {
     explicit TemporaryFile(std::string_view content) {
         const Descriptor file = mkstemp(path.data());
-        if (file < 0 || fchmod(file, 0644) < 0) throw system_error(path);
-        if (!(std::ofstream(path, std::ios::binary) << content)) throw system_error(path);
+        if (fchmod(file, 0644) < 0 || !(std::ofstream(path) << content)) throw system_error(path);
     }
     TemporaryFile(const TemporaryFile&) = delete;
     ~TemporaryFile() { unlink(path.c_str()); }
@@ -159,57 +137,44 @@ struct Channel {
         if (size > 0) text.append(bytes, static_cast<std::size_t>(size));
         return size > 0;
     }
-
-    // Reads until `text` contains `part`. Returns whether that came before `limit` was over.
-    bool read_until(const std::string& part, std::chrono::milliseconds limit = patience) {
-        const auto end = Clock::now() + limit;
+    // Reads until `text` contains `part`. Returns whether that came in time.
+    bool read_until(const std::string& part) {
+        const auto end = Clock::now() + patience;
         while (text.find(part) == text.npos)
             if (!reader.is_ready(POLLIN, end) || !read_some()) return false;
         return true;
     }
-};
-
-struct Pipe : Channel {
-    Pipe() {
-        int ends[2];
-        if (pipe2(ends, O_CLOEXEC) < 0) throw system_error("pipe");
-        reader = ends[0];
-        writer = ends[1];
+    // Removes the next line from `text` and returns it without its newline. Throws if none comes.
+    std::string read_line() {
+        if (!read_until("\n")) throw std::runtime_error("no line in time, only: " + text);
+        const std::size_t newline = text.find('\n');
+        const std::string line = text.substr(0, newline);
+        text.erase(0, newline + 1);
+        return line;
     }
 };
 
-struct Terminal : Channel {
-    Terminal() {
-        reader = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-        if (reader >= 0 && grantpt(reader) == 0 && unlockpt(reader) == 0)
-            writer = ioctl(reader, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-        if (writer < 0) throw system_error("pty");
-    }
-
-    // In a child: makes this its controlling terminal, with the child in the foreground.
-    void control() const {
-        if (setsid() < 0 || ioctl(writer, TIOCSCTTY, 0) < 0) _exit(126);
-    }
-};
-
-// Ctrl-C ends the test run at once, even if a shell started it in the background, where it ignores
-// SIGINT. The servers receive SIGINT as well, and are killed at last with their parent.
-inline const auto inherited = signal(SIGINT, SIG_DFL);
+inline Channel open_pipe() {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0) throw system_error("pipe");
+    return {ends[0], ends[1]};
+}
 
 struct Exit {
     int status = -1;  // exit status, or -signal
     std::string output, errors;
 };
 
-// A child process with its standard output and error on pipes, and with no signal ignored.
+// A child process with its standard output and error on channels, and with no signal ignored.
 // `prepare` runs in the child, before exec(). A process that is left running is killed.
 struct Process {
-    explicit Process(std::vector<std::string> arguments, std::function<void()> prepare = {}) {
-        pid = fork();
+    explicit Process(std::vector<std::string> arguments, const std::function<void()>& prepare = {},
+                     Channel channel = open_pipe())
+        : errors(std::move(channel)), pid(fork()) {
         if (pid < 0) throw system_error("fork");
         if (pid == 0) {
-            dup2(output_.writer, STDOUT_FILENO);
-            dup2(errors_.writer, STDERR_FILENO);
+            dup2(output.writer, STDOUT_FILENO);
+            dup2(errors.writer, STDERR_FILENO);
             for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             if (prepare) prepare();
@@ -219,8 +184,8 @@ struct Process {
             execvp(argv[0], argv.data());
             _exit(127);
         }
-        output_.writer.close();
-        errors_.writer.close();
+        output.writer.close();
+        errors.writer.close();
     }
     ~Process() {
         if (pid <= 0) return;
@@ -228,77 +193,57 @@ struct Process {
         waitpid(pid, nullptr, 0);
     }
 
-    // Returns the next line of standard error without its newline. Throws if none comes.
-    std::string error_line(std::chrono::milliseconds limit = patience) {
-        if (!errors_.read_until("\n", limit))
-            throw std::runtime_error("no line of standard error in time, only: " + errors_.text);
-        const std::size_t newline = errors_.text.find('\n');
-        const std::string line = errors_.text.substr(0, newline);
-        errors_.text.erase(0, newline + 1);
-        return line;
-    }
-
     void send_signal(int number) const { kill(pid, number); }
+    bool runs() const { return status_field("State").front() != 'Z'; }
 
     // Waits for the end. Throws if it does not come.
-    Exit wait(std::chrono::milliseconds limit = patience) {
+    Exit wait() {
         int status = 0;
         const auto ended = [&] { return waitpid(pid, &status, WNOHANG) == pid; };
-        if (!eventually(ended, limit)) throw std::runtime_error("the process does not end");
+        if (!eventually(ended)) throw std::runtime_error("the process does not end");
         pid = -1;
-        while (output_.read_some()) continue;
-        while (errors_.read_some()) continue;
-        return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), output_.text,
-                errors_.text};
+        while (output.read_some()) continue;
+        while (errors.read_some()) continue;
+        return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), output.text,
+                errors.text};
     }
 
-    bool runs() const { return pid > 0 && status_field("State").front() != 'Z'; }
-
-    // What the kernel says of the process: a field of /proc/PID/status, descriptors, CPU seconds.
+    // What /proc says of the process.
+    std::string proc(const char* name) const { return "/proc/" + std::to_string(pid) + name; }
     std::string status_field(const std::string& name) const {
-        const std::string all = "\n" + file_content("/proc/" + std::to_string(pid) + "/status");
-        const std::size_t line = all.find("\n" + name + ":");
-        if (line == all.npos) throw std::runtime_error("no field " + name);
-        const std::size_t value = all.find_first_not_of(" \t", line + name.size() + 2);
-        return all.substr(value, all.find('\n', value) - value);
+        std::ifstream file(proc("/status"));
+        for (std::string line; std::getline(file, line);)
+            if (line.starts_with(name + ":\t")) return line.substr(name.size() + 2);
+        throw std::runtime_error("no field " + name);
     }
     long resident_kilobytes() const { return std::stol(status_field("VmRSS")); }
     std::size_t descriptors() const {
-        const std::filesystem::directory_iterator all("/proc/" + std::to_string(pid) + "/fd");
-        return static_cast<std::size_t>(std::distance(begin(all), end(all)));
+        glob_t found{};
+        glob(proc("/fd/*").c_str(), 0, nullptr, &found);
+        const std::size_t count = found.gl_pathc;
+        globfree(&found);
+        return count;
     }
-    double cpu_seconds() const {
-        clockid_t clock{};
-        timespec used{};
-        if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) < 0)
-            throw system_error("CPU time");
-        return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) / 1e9;
-    }
+    double cpu_seconds() const { return std::stod(file_content(proc("/schedstat"))) / 1e9; }
 
-    pid_t pid = -1;
-
-  private:
-    Pipe output_, errors_;
+    Channel output = open_pipe(), errors;
+    pid_t pid;
 };
 
 // Runs a program to its end.
-inline Exit run(std::vector<std::string> arguments, std::function<void()> prepare = {}) {
-    return Process(std::move(arguments), std::move(prepare)).wait(60s);
-}
-
-// Returns the port in maintd's first line, which names a URL: "... on http://localhost:8080/ ...".
-inline std::uint16_t port_in(const std::string& line) {
-    if (!line.starts_with("maintd: serving ")) throw std::runtime_error("no first line: " + line);
-    const std::size_t colon = line.rfind(':', line.rfind('/'));
-    return static_cast<std::uint16_t>(std::stoi(line.substr(colon + 1)));
+inline Exit run(std::vector<std::string> arguments, const std::function<void()>& prepare = {}) {
+    return Process(std::move(arguments), prepare).wait();
 }
 
 // A maintd that serves, on a free port unless the options name one.
 struct Maintd : Process {
-    explicit Maintd(std::vector<std::string> options = {}, std::function<void()> prepare = {})
-        : Process(command(std::move(options)), std::move(prepare)),
-          first_line(error_line()),
-          port(port_in(first_line)) {}
+    explicit Maintd(const std::vector<std::string>& options = {},
+                    const std::function<void()>& prepare = {}, Channel channel = open_pipe())
+        : Process(command(options), prepare, std::move(channel)), first_line(errors.read_line()) {
+        if (!first_line.starts_with("maintd: serving ")) throw std::runtime_error(first_line);
+        const std::size_t colon = first_line.rfind(':', first_line.rfind('/'));  // "...:8080/ ..."
+        port = static_cast<std::uint16_t>(std::stoi(first_line.substr(colon + 1)));
+    }
 
     // Asks it to stop. Returns how it ended, with its last line in `errors`.
     Exit stop(int number = SIGTERM) {
@@ -307,22 +252,18 @@ struct Maintd : Process {
     }
 
     std::string first_line;
-    std::uint16_t port;
+    std::uint16_t port = 0;
 
   private:
     // MAINTD_WRAPPER may name a program that runs the binary, for example "valgrind -q".
-    static std::vector<std::string> command(std::vector<std::string> options) {
-        const char* wrapper = std::getenv("MAINTD_WRAPPER");
-        std::istringstream words(wrapper != nullptr ? wrapper : "");
-        std::vector<std::string> all{std::istream_iterator<std::string>(words), {}};
-        all.insert(all.end(), {maintd_path(), "-p", "0"});
+    static std::vector<std::string> command(const std::vector<std::string>& options) {
+        std::vector<std::string> all{maintd_path(), "-p", "0"};
         all.insert(all.end(), options.begin(), options.end());
+        if (std::getenv("MAINTD_WRAPPER") != nullptr)
+            all.insert(all.begin(), {"sh", "-c", "exec $MAINTD_WRAPPER \"$0\" \"$@\""});
         return all;
     }
 };
-
-// Returns a port that was free a moment ago.
-inline std::uint16_t free_port() { return Maintd().port; }
 
 // What a client got, and how it ended: by the server's FIN, by a reset, or not in time.
 enum class End { clean, reset, none };
@@ -331,37 +272,33 @@ struct Reply {
     End end = End::none;
 
     std::string header() const { return bytes.substr(0, bytes.find("\r\n\r\n") + 4); }
-    std::string body() const {
-        const std::size_t blank = bytes.find("\r\n\r\n");
-        return blank == std::string::npos ? "" : bytes.substr(blank + 4);
+    std::string body() const { return bytes.substr(header().size()); }
+    bool has_field(const std::string& field) const {
+        return header().find("\r\n" + field + "\r\n") != std::string::npos;
     }
 };
 
-// A connection to a numeric address. Its calls have timeouts, which turn a hang into a failure.
+// A connection to a numeric address. Its calls end at a deadline, so that no test hangs.
 struct Client {
     explicit Client(std::uint16_t port, int receive_buffer = 0, const char* to = "127.0.0.1") {
-        sockaddr_in v4{};
-        sockaddr_in6 v6{};
-        v4.sin_family = AF_INET;
-        v6.sin6_family = AF_INET6;
-        v4.sin_port = v6.sin6_port = htons(port);
+        const in_port_t number = htons(port);
+        sockaddr_in v4{.sin_family = AF_INET, .sin_port = number, .sin_addr{}, .sin_zero{}};
+        sockaddr_in6 v6{AF_INET6, number, 0, {}, 0};
         const bool is_v4 = inet_pton(AF_INET, to, &v4.sin_addr) == 1;
         if (!is_v4 && inet_pton(AF_INET6, to, &v6.sin6_addr) != 1) throw system_error(to);
-        const auto any =
-            is_v4 ? reinterpret_cast<sockaddr*>(&v4) : reinterpret_cast<sockaddr*>(&v6);
-        socket_ = socket(any->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        const int on = 1;  // Every send() leaves at once, as a packet of its own.
+        socket_ = socket(is_v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         if (receive_buffer > 0)
             setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
-        const int on = 1;  // Every send() leaves at once, as a packet of its own.
-        setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        if (connect(socket_, any, is_v4 ? sizeof v4 : sizeof v6) < 0) throw system_error("connect");
+        const auto* ip =
+            is_v4 ? reinterpret_cast<sockaddr*>(&v4) : reinterpret_cast<sockaddr*>(&v6);
+        if (connect(socket_, ip, is_v4 ? sizeof v4 : sizeof v6) < 0) throw system_error("connect");
     }
 
-    int descriptor() const { return socket_; }
-
     // Sends all of `bytes`. Returns false if the server does not take them.
-    bool send(std::string_view bytes, std::chrono::milliseconds limit = patience) {
-        const auto end = Clock::now() + limit;
+    bool send(std::string_view bytes) {
+        const auto end = Clock::now() + patience;
         while (!bytes.empty() && socket_.is_ready(POLLOUT, end)) {
             const ssize_t size =
                 ::send(socket_, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -371,6 +308,7 @@ struct Client {
         return bytes.empty();
     }
 
+    int descriptor() const { return socket_; }
     void half_close() { shutdown(socket_, SHUT_WR); }
 
     // Closes with a reset, as a client that crashes.
@@ -386,24 +324,21 @@ struct Client {
     }
 
     // Receives until the end of the stream.
-    Reply receive_all(std::chrono::milliseconds limit = patience) {
+    Reply receive_all() {
         Reply reply;
-        const auto end = Clock::now() + limit;
-        std::vector<char> bytes(1 << 16);
-        while (socket_.is_ready(POLLIN, end)) {
+        const auto end = Clock::now() + patience;
+        std::string bytes(1 << 16, '\0');
+        while (reply.end == End::none && socket_.is_ready(POLLIN, end)) {
             const ssize_t size = recv(socket_, bytes.data(), bytes.size(), 0);
-            if (size <= 0) {
-                reply.end = size == 0 ? End::clean : End::reset;
-                break;
-            }
-            reply.bytes.append(bytes.data(), static_cast<std::size_t>(size));
+            if (size <= 0) reply.end = size == 0 ? End::clean : End::reset;
+            reply.bytes.append(bytes, 0, static_cast<std::size_t>(std::max(size, ssize_t{0})));
         }
         return reply;
     }
 
-    Reply ask(std::string_view request, std::chrono::milliseconds limit = patience) {
-        send(request, limit);
-        return receive_all(limit);
+    Reply ask(std::string_view request) {
+        send(request);
+        return receive_all();
     }
 
   private:
@@ -420,11 +355,13 @@ inline Reply visit(std::uint16_t port) { return Client(port).ask(get); }
 inline bool is_whole(const Reply& reply, std::string_view page, bool head_only = false) {
     return reply.end == End::clean &&
            reply.header().starts_with("HTTP/1.1 503 Service Unavailable\r\n") &&
-           reply.header().find("\r\nContent-Length: " + std::to_string(page.size()) + "\r\n") !=
-               std::string::npos &&
+           reply.has_field("Content-Length: " + std::to_string(page.size())) &&
            reply.body() == (head_only ? "" : page);
 }
 
 inline std::string built_in_page() { return file_content("maintenance.html"); }
+
+// Whether a visitor gets the built-in page. A connection that is refused throws.
+inline bool is_served(std::uint16_t port) { return is_whole(visit(port), built_in_page()); }
 
 }  // namespace fixture
