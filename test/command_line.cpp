@@ -1,4 +1,5 @@
 // The command line: what each option does, and what the operator reads. root.cpp tests -u.
+#include <fnmatch.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <linux/securebits.h>
@@ -24,7 +25,6 @@ Exit attempt(std::vector<std::string> arguments, const std::function<void()>& pr
 
 // Checks that maintd printed nothing but `text` on one line, and ended with `status`.
 void check_error(Exit exit, int status, const std::string& text) {
-    // musl's words for two errors, and the words of glibc, which the tests use.
     for (const auto& [musl, glibc] : {std::pair{"Address in use", "Address already in use"},
                                       {"Address not available", "Cannot assign requested address"}})
         if (const auto at = exit.errors.find(musl); at != std::string::npos)
@@ -57,15 +57,6 @@ void have_no_ipv6() {
         _exit(126);
 }
 
-// Whether a visitor at the numeric address gets the page. A refused connection is no error.
-bool is_served_at(const char* address, std::uint16_t port) {
-    try {
-        return is_whole(Client(port, 0, address).ask(get), built_in_page());
-    } catch (const std::runtime_error&) {
-        return false;
-    }
-}
-
 // Returns the line that maintd prints when it serves a page at `host`.
 std::string first_line(const std::string& host, std::uint16_t port,
                        const std::string& page = "maintenance.html") {
@@ -80,35 +71,25 @@ std::string first_line(const std::string& host, std::uint16_t port,
 // ---- What each option does ----------------------------------------------------------------------
 
 TEST_CASE("standard output gets help (-h, --help) within 80 columns, the version (-V, --version)") {
-    const Exit help = attempt({"-h"});
-    CHECK((help.status == 0 && help.errors.empty()));
-    CHECK(attempt({"--help"}).output == help.output);
-    CHECK(help.output.starts_with(
-        "usage: maintd [-hVw] [-l address] [-p port] [-r seconds] [-u uid] [page.html]\n"));
-    for (std::size_t at = 0, end = 0; at < help.output.size(); at = end + 1) {
-        end = help.output.find('\n', at);
-        CHECK(end - at <= 80);
+    const Exit help = attempt({"-h"}), version = attempt({"-V"});
+    CHECK((help.status == 0 && help.errors.empty() && attempt({"--help"}).output == help.output));
+    CHECK((version.status == 0 && version.output + version.errors == "maintd 1.1\n"));
+    CHECK(attempt({"--version"}).output == version.output);
+    std::vector<std::string> lines;
+    std::istringstream text(help.output);
+    for (std::string line; std::getline(text, line);) lines.push_back(line);
+    CHECK(lines[0] ==
+          "usage: maintd [-hVw] [-l address] [-p port] [-r seconds] [-u uid] [page.html]");
+    for (const char* pattern :
+         {"*503*", "  page.html *built-in page*", "  -l address *every address*",
+          "  -p port *8080*", "  -r seconds *120*", "  -u uid *65534*", "  -w *wait*",
+          "  -h, *--help*", "  -V, *--version*", "*Ctrl-C*", "*xample: maintd -w -p 80 *"}) {
+        CAPTURE(pattern, help.output);
+        CHECK(std::any_of(lines.begin(), lines.end(), [pattern](const std::string& line) {
+            return fnmatch(pattern, line.c_str(), 0) == 0;
+        }));
     }
-    // One option stands on one line, with its default.
-    for (const auto& [option, value] : {std::pair{"page.html ", "built-in page"},
-                                        {"-l address ", "every address"},
-                                        {"-p port ", "8080"},
-                                        {"-r seconds ", "120"},
-                                        {"-u uid ", "65534"},
-                                        {"-w ", "wait"},
-                                        {"-h, ", "--help"},
-                                        {"-V, ", "--version"}}) {
-        CAPTURE(option);
-        const std::size_t line = help.output.find("\n  "s + option);
-        REQUIRE(line != std::string::npos);
-        CHECK(help.output.find(value, line) < help.output.find('\n', line + 1));
-    }
-    for (const char* said : {"503", "Ctrl-C", "xample", "maintd -w -p 80"})
-        CHECK(help.output.find(said) != std::string::npos);
-    for (const char* option : {"-V", "--version"}) {
-        const Exit version = attempt({option});
-        CHECK((version.status == 0 && version.output + version.errors == "maintd 1.1\n"));
-    }
+    for (const std::string& line : lines) CHECK(line.size() <= 80);
 }
 
 TEST_CASE("it listens on every address that there is, or on the one that -l names") {
@@ -130,9 +111,9 @@ TEST_CASE("it listens on every address that there is, or on the one that -l name
         if ((!each.at_v4 && !has_ipv6()) || (each.prepare == have_no_ipv6 && !can_deny)) continue;
         const Maintd maintd(each.options, each.prepare);
         CHECK(maintd.first_line == first_line(each.host, maintd.port));
-        CHECK(is_served_at("127.0.0.1", maintd.port) == each.at_v4);
-        CHECK(is_served_at("127.0.0.2", maintd.port) == each.at_every_v4);
-        CHECK(is_served_at("::1", maintd.port) == (each.at_v6 && has_ipv6()));
+        CHECK(is_served(maintd.port, "127.0.0.1") == each.at_v4);
+        CHECK(is_served(maintd.port, "127.0.0.2") == each.at_every_v4);
+        CHECK(is_served(maintd.port, "::1") == (each.at_v6 && has_ipv6()));
     }
     if (can_deny)
         check_error(attempt({"-l", "::1", "-p", "0"}, have_no_ipv6), 1,
@@ -148,16 +129,13 @@ TEST_CASE("by default it listens on port 8080") {
     const bool is_in_use = line.find("in use") != line.npos;
     if (is_in_use) WARN("port 8080 is in use: only the error's text has been tested");
     CHECK((line == first_line("localhost", 8080) || line.starts_with("maintd: port 8080: ")));
-    CHECK((is_in_use || is_served_at("127.0.0.1", 8080)));
+    CHECK((is_in_use || is_served(8080)));
 }
 
-TEST_CASE("-r sets Retry-After") {
-    for (const char* seconds : {"0", "1", "3600", "2147483647"})
-        CHECK(visit(Maintd({"-r", seconds}).port).has_field("Retry-After: "s + seconds));
+TEST_CASE("-r sets Retry-After, and options may stand before and after the page") {
+    for (const std::string seconds : {"0", "2147483647"})
+        CHECK(visit(Maintd({"-r", seconds}).port).has_field("Retry-After: " + seconds));
     CHECK(visit(Maintd().port).has_field("Retry-After: 120"));
-}
-
-TEST_CASE("options may stand before and after the page") {
     const TemporaryFile file("page");
     const std::string port = std::to_string(Maintd().port);
     for (const std::vector<std::string>& arguments :
@@ -247,7 +225,7 @@ TEST_CASE("a page that names its charset gets a header without one") {
 
 TEST_CASE("with little memory it serves, or ends with one line and status 1") {
     const TemporaryFile file(std::string(16 * MiB, 'm'));
-    int served = 0, failed = 0;
+    int ends[2] = {0, 0};  // How often it failed, and how often it served.
     for (rlim_t kilobytes = 8'000; kilobytes <= 60'000; kilobytes += 2'000) {
         CAPTURE(kilobytes);
         const rlimit limit{kilobytes << 10, kilobytes << 10};
@@ -255,50 +233,44 @@ TEST_CASE("with little memory it serves, or ends with one line and status 1") {
         if (attempt({"-V"}, prepare).status != 0) continue;  // It cannot even be loaded.
         Process process({maintd_path(), "-p", "0", file.path}, prepare);
         const std::string line = process.errors.read_line();
-        CHECK(line.starts_with("maintd: "));
         const bool serves = line.starts_with("maintd: serving ");
         if (serves) process.send_signal(SIGTERM);
         const Exit exit = process.wait();
-        CHECK(exit.status == (serves ? 0 : 1));
+        CHECK((line.starts_with("maintd: ") && exit.status == (serves ? 0 : 1)));
         CHECK(exit.errors == (serves ? "maintd: 0 requests answered in 0 s\n" : ""));
-        ++(serves ? served : failed);
+        ++ends[serves];
     }
-    if (served + failed == 0)
-        WARN("a sanitized binary cannot be loaded with little memory: this has not been tested");
-    else
-        CHECK((served > 0 && failed > 0));
+    if (ends[0] + ends[1] == 0)
+        WARN("a sanitized binary cannot be loaded: this has not been tested");
+    CHECK((ends[0] > 0) == (ends[1] > 0));
 }
 
 // ---- Wrong values -------------------------------------------------------------------------------
 
 TEST_CASE("a wrong value ends with one line that names it, and status 2") {
-    const auto check_values = [](const std::string& option, const std::string& why,
-                                 const std::vector<std::string>& values) {
+    const auto check = [](const std::string& option, const std::vector<std::string>& values,
+                          const std::string& why) {
         for (const std::string& value : values)
             check_error(attempt({option, value}), 2, option + " '" + value + "': " + why);
     };
-    check_values("-p", "not a number up to 65535",
-                 {"70000", "65536", "80x", "x80", "", "-1", "1e3", "+80", " 80", "80 ", "0x50",
-                  "8,0", "4294967296", "99999999999999999999", "http"});
-    check_values("-r", "not a number up to 2147483647",
-                 {"", "-1", "1e3", "2m", "1.5", "soon", "99999999999999999999", "2147483648"});
-    check_values("-l", "not a numeric address",
-                 {"", "localhost", "1.2.3", "256.1.1.1", "127.0.0.1:80", "[::1]", "::g",
-                  "1.2.3.4.5", " ::", "*", "fe80::1%lo"});
-    check_values("-u", "not a number up to 4294967294",
-                 {"", "4294967295", "4294967296", "-1", "1:", ":1", "1:2", "1.2", "65534 "});
-    for (const std::string name : {"nobody", "Root", "_apt"})
-        check_error(attempt({"-u", name}), 2,
-                    "-u '" + name + "': not a number up to 4294967294 (see: id -u " + name + ")");
+    check("-p", {"65536", "80x", "x80", "", " 80", "80 ", "+80", "-1", "0x50", "1e3", "4294967296"},
+          "not a number up to 65535");
+    check("-r", {"", "1.5", "2m", "-1", "2147483648", "99999999999999999999"},
+          "not a number up to 2147483647");
+    check("-l", {"", "localhost", "1.2.3", "256.1.1.1", "127.0.0.1:80", "[::1]", "::g", " ::", "*"},
+          "not a numeric address");
+    check("-u", {"", "4294967295", "4294967296", "-1", "1:2", ":1", "1.2", "65534 "},
+          "not a number up to 4294967294");
+    for (const std::string name : {"nobody", "Root"})
+        check("-u", {name}, "not a number up to 4294967294 (see: id -u " + name + ")");
 }
 
 TEST_CASE("misuse ends with one line and status 2") {
     for (const std::string option : {"-x", "--version1", "--h", "--helper"})
         check_error(attempt({"-w", option}), 2, option + ": unknown option (see maintd -h)");
     for (const std::string option : {"-l", "-p", "-r", "-u"})
-        for (const std::vector<std::string>& arguments :
-             {std::vector{option}, {"-w", option}, {"maintenance.html", option}})
-            check_error(attempt(arguments), 2, option + ": needs a value (see maintd -h)");
+        for (const char* before : {"-w", "maintenance.html"})
+            check_error(attempt({before, option}), 2, option + ": needs a value (see maintd -h)");
     check_error(attempt({"maintenance.html", "other.html"}), 2, "'other.html': a second page");
 }
 
@@ -323,7 +295,7 @@ TEST_CASE("if the port is in use, it says what to do") {
         port + ": Address already in use (stop the server that holds it, or wait for it with -w)";
     check_error(attempt({"-p", port}), 1, "port " + why);
     check_error(attempt({"-p", port, "-l", "127.0.0.1"}), 1, "127.0.0.1 port " + why);
-    CHECK(is_served_at("127.0.0.1", maintd.port));
+    CHECK(is_served(maintd.port));
 }
 
 TEST_CASE("-w says at once that it waits, and serves as soon as the port is free") {
@@ -336,7 +308,7 @@ TEST_CASE("-w says at once that it waits, and serves as soon as the port is free
             const std::uint16_t port = former.port;
             Process next({maintd_path(), "-w", "-p", std::to_string(port), file.path});
             CHECK(next.errors.read_line() == "maintd: waiting for port " + std::to_string(port));
-            CHECK(is_served_at(address == "::1" ? "::1" : "127.0.0.1", port));
+            CHECK(is_served(port, address == "::1" ? "::1" : "127.0.0.1"));
             CHECK(next.runs());
             const auto start = Clock::now();
             former.send_signal(SIGTERM);

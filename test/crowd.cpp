@@ -22,10 +22,8 @@ bool uses_less_than(double share, const Process& process) {
 std::vector<Client> crowd(std::uint16_t port, std::size_t count,
                           const std::vector<std::string>& openings, int receive_buffer = 0) {
     std::vector<Client> clients;
-    for (std::size_t i = 0; i < count; ++i) {
-        clients.emplace_back(port, receive_buffer);
-        clients.back().send(openings[i % openings.size()]);
-    }
+    for (std::size_t i = 0; i < count; ++i)
+        clients.emplace_back(port, receive_buffer).send(openings[i % openings.size()]);
     return clients;
 }
 
@@ -192,7 +190,7 @@ TEST_CASE("slow clients get the page, each silent one is dropped in time, and th
     CHECK(seconds_since(start) < 13);
     for (Client& client : nothing) {
         const Reply reply = client.receive_all();
-        CHECK((reply.bytes.empty() && reply.end == End::clean));
+        CHECK((reply.bytes.empty() && reply.clean));
     }
     for (std::vector<Client>* all : {&half, &stayers, &talkers, &dripping})
         for (Client& client : *all) CHECK(is_whole(client.receive_all(), built_in_page()));

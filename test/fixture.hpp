@@ -23,7 +23,6 @@
 #include <fstream>
 #include <functional>
 #include <future>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -161,7 +160,7 @@ inline Channel open_pipe() {
 }
 
 struct Exit {
-    int status = -1;  // exit status, or -signal
+    int status;  // or -signal
     std::string output, errors;
 };
 
@@ -204,8 +203,8 @@ struct Process {
         pid = -1;
         while (output.read_some()) continue;
         while (errors.read_some()) continue;
-        return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), output.text,
-                errors.text};
+        status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+        return {status, output.text, errors.text};
     }
 
     // What /proc says of the process.
@@ -265,11 +264,10 @@ struct Maintd : Process {
     }
 };
 
-// What a client got, and how it ended: by the server's FIN, by a reset, or not in time.
-enum class End { clean, reset, none };
+// What a client got. `clean` means that the server's FIN came, and no reset, in time.
 struct Reply {
-    std::string bytes;
-    End end = End::none;
+    std::string bytes{};
+    bool clean = false;
 
     std::string header() const { return bytes.substr(0, bytes.find("\r\n\r\n") + 4); }
     std::string body() const { return bytes.substr(header().size()); }
@@ -328,10 +326,10 @@ struct Client {
         Reply reply;
         const auto end = Clock::now() + patience;
         std::string bytes(1 << 16, '\0');
-        while (reply.end == End::none && socket_.is_ready(POLLIN, end)) {
-            const ssize_t size = recv(socket_, bytes.data(), bytes.size(), 0);
-            if (size <= 0) reply.end = size == 0 ? End::clean : End::reset;
-            reply.bytes.append(bytes, 0, static_cast<std::size_t>(std::max(size, ssize_t{0})));
+        for (ssize_t size = 1; size > 0 && socket_.is_ready(POLLIN, end);) {
+            size = recv(socket_, bytes.data(), bytes.size(), 0);
+            if (size > 0) reply.bytes.append(bytes, 0, static_cast<std::size_t>(size));
+            reply.clean = size == 0;
         }
         return reply;
     }
@@ -353,15 +351,20 @@ inline Reply visit(std::uint16_t port) { return Client(port).ask(get); }
 
 // Whether `reply` is exactly one whole 503 with `page`, or HEAD's header alone, and a clean end.
 inline bool is_whole(const Reply& reply, std::string_view page, bool head_only = false) {
-    return reply.end == End::clean &&
-           reply.header().starts_with("HTTP/1.1 503 Service Unavailable\r\n") &&
+    return reply.clean && reply.header().starts_with("HTTP/1.1 503 Service Unavailable\r\n") &&
            reply.has_field("Content-Length: " + std::to_string(page.size())) &&
            reply.body() == (head_only ? "" : page);
 }
 
 inline std::string built_in_page() { return file_content("maintenance.html"); }
 
-// Whether a visitor gets the built-in page. A connection that is refused throws.
-inline bool is_served(std::uint16_t port) { return is_whole(visit(port), built_in_page()); }
+// Whether a visitor at this address gets the built-in page.
+inline bool is_served(std::uint16_t port, const char* to = "127.0.0.1") {
+    try {
+        return is_whole(Client(port, 0, to).ask(get), built_in_page());
+    } catch (const std::runtime_error&) {
+        return false;  // refused
+    }
+}
 
 }  // namespace fixture

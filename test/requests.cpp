@@ -59,8 +59,16 @@ bool is_in_time(std::uint16_t port, const std::vector<std::string>& pieces, doub
 
 }  // namespace
 
-TEST_CASE("a request with any method, target and version gets the page") {
+TEST_CASE("any method, target and version, long input, and what is not HTTP get the page") {
     std::vector<std::string> requests;
+    for (const std::string& input :
+         {"hello\r\n"s, "G\r\n"s, "GET\r\n"s, "\xff\xfe\xfd\r\n"s, "\0\0\0\0\r\n"s, "\t\r\n"s,
+          " GET / HTTP/1.1\r\n"s, "GET\t/\0\x1b[2J\r\n"s, "SSH-2.0-OpenSSH_9.2\r\n"s,
+          "{\"json\": 1}\r\n"s, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"s,
+          "GET / HTTP/1.1\nHost: x\n\n"s, tls_hello('\n'), tls_hello('x'), std::string(8192, '\r'),
+          std::string(5000, '\x80') + "\r\n", "GET / HTTP/1.1\r\n" + cookie,
+          "GET /" + std::string(100'000, 'a') + " HTTP/1.1\r\n\r\n"})
+        requests.push_back(input);
     for (const char* line :
          {"GET / HTTP/1.1", "GET / HTTP/1.0", "GET / HTTP/0.9", "GET / HTTP/9.9", "GET /",
           "POST /x?y=z HTTP/1.0", "PUT /a/b/c HTTP/1.1", "DELETE * HTTP/1.1", "OPTIONS * HTTP/1.1",
@@ -70,16 +78,6 @@ TEST_CASE("a request with any method, target and version gets the page") {
           "BREW coffee HTCPCP/1.0"})
         requests.push_back(line + "\r\nHost: x\r\n\r\n"s);
     check_responses(requests);
-}
-
-TEST_CASE("input that is long, or that is not HTTP, gets the page") {
-    check_responses({"hello\r\n", "G\r\n", "GET\r\n", "\xff\xfe\xfd\r\n", "\0\0\0\0\r\n"s, "\t\r\n",
-                     " GET / HTTP/1.1\r\n", "GET\t/\0\x1b[2J\r\n"s, "SSH-2.0-OpenSSH_9.2\r\n",
-                     "{\"json\": 1}\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"s,
-                     "GET / HTTP/1.1\nHost: x\n\n", tls_hello('\n'), tls_hello('x'),
-                     std::string(8192, '\r'), std::string(5000, '\x80') + "\r\n",
-                     "GET /" + std::string(100'000, 'a') + " HTTP/1.1\r\n\r\n",
-                     "GET / HTTP/1.1\r\n" + cookie});
 }
 
 TEST_CASE("HEAD gets the same header and no body") {
@@ -94,10 +92,9 @@ TEST_CASE("HEAD gets the same header and no body") {
 TEST_CASE("the header has what browsers, proxies and search engines need, and nothing else") {
     const TemporaryFile file("<p>Back soon.");
     const Reply reply = visit(Maintd({"-r", "345", file.path}).port);
-    CHECK(reply.header().starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
-    for (const char* field :
-         {"Cache-Control: no-store", "Connection: close", "Content-Length: 13", "Retry-After: 345",
-          "Content-Type: text/html; charset=utf-8", "Server: maintd"})
+    CHECK(is_whole(reply, "<p>Back soon."));
+    for (const char* field : {"Cache-Control: no-store", "Connection: close", "Retry-After: 345",
+                              "Content-Type: text/html; charset=utf-8", "Server: maintd"})
         CHECK(reply.has_field(field));
     const std::string header = reply.header();
     CHECK(std::count(header.begin(), header.end(), '\n') == 8);
@@ -186,14 +183,14 @@ TEST_CASE("a client that connects and asks later is answered as fast as any othe
     CHECK(succeeds_once([&] {
         std::vector<Client> clients;
         for (int n = 0; n < 10; ++n) clients.emplace_back(maintd.port);
-        std::vector<double> seconds;
+        int fast = 0;
         for (std::size_t i = 0; i < clients.size(); ++i) {
             if (i % 5 == 0) std::this_thread::sleep_for(i == 0 ? 300ms : 800ms);
             const auto start = Clock::now();
             if (!is_whole(clients[i].ask(get), built_in_page())) return false;
-            seconds.push_back(seconds_since(start));
+            fast += seconds_since(start) < 0.01;
         }
-        return std::count_if(seconds.begin(), seconds.end(), [](double s) { return s < 0.01; }) > 7;
+        return fast > 7;
     }));
 }
 
@@ -209,7 +206,6 @@ TEST_CASE("one connection gets one response, or none if the client closes it wit
     slow.abort();
     silent.half_close();
     const Reply reply = silent.receive_all();
-    CHECK(reply.bytes.empty());
-    CHECK(reply.end == End::clean);
+    CHECK((reply.bytes.empty() && reply.clean));
     CHECK(maintd.stop().errors.starts_with("maintd: 2 requests answered"));
 }

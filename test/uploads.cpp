@@ -7,12 +7,10 @@ using namespace fixture;
 
 namespace {
 
-std::string upload(const std::string& method, std::size_t size, std::size_t sent) {
+// An upload of which `missing` bytes have not been sent.
+std::string upload(const std::string& method, std::size_t size, std::size_t missing = 0) {
     return method + " /form HTTP/1.1\r\nHost: example\r\nContent-Length: " + std::to_string(size) +
-           "\r\n\r\n" + std::string(sent, 'b');
-}
-std::string upload(const std::string& method, std::size_t size) {
-    return upload(method, size, size);
+           "\r\n\r\n" + std::string(size - missing, 'b');
 }
 
 // A chunked body of `count` times the same chunk, whose size is given in hexadecimal digits, too.
@@ -56,14 +54,14 @@ TEST_CASE("the response, and the FIN after it, come when the client has sent not
     std::string response(visit(maintd.port).bytes.size(), '\0');
     CHECK(succeeds_once([&] {
         Client client(maintd.port);
-        client.send(upload("POST", 1'000'000, 0));
+        client.send(upload("POST", 1'000'000, 1'000'000));
         if (!is_silent_in_steps(client)) return false;
         recv(client.descriptor(), response.data(), response.size(), MSG_WAITALL);
         const bool is_silent = is_silent_in_steps(client);
         const Reply rest = client.receive_all();
-        return is_silent && rest.bytes.empty() && rest.end == End::clean;
+        return is_silent && rest.bytes.empty() && rest.clean;
     }));
-    CHECK(is_whole({response, End::clean}, built_in_page()));
+    CHECK(is_whole({response, true}, built_in_page()));
 }
 
 TEST_CASE("a body that comes after the response does not destroy it") {
@@ -72,15 +70,14 @@ TEST_CASE("a body that comes after the response does not destroy it") {
     for (const char* field :
          {"Content-Length: 10000", "content-length:10000", "TRANSFER-ENCODING: chunked",
           "X: y\r\nContent-Length: 10000", "Content-Length: 10000\r\nExpect: 100-continue"})
-        for (const char* method : {"GET", "HEAD", "POST", "OPTIONS"}) {
-            clients.emplace_back(maintd.port);
-            clients.back().send(method + " / HTTP/1.1\r\nHost: x\r\n"s + field + "\r\n\r\n");
-        }
+        for (const std::string method : {"GET", "HEAD", "POST", "OPTIONS"})
+            clients.emplace_back(maintd.port)
+                .send(method + " / HTTP/1.1\r\nHost: x\r\n" + field + "\r\n\r\n");
     for (Client& client : clients) CHECK(client.readable(patience));
     for (Client& client : clients)
         for (int i = 0; i < 10; ++i) CHECK(client.send(std::string(1000, 'b')));
     // The clients read only now. A reset would have destroyed the response.
-    CHECK(visit(maintd.port).end == End::clean);
+    CHECK(visit(maintd.port).clean);
     for (std::size_t i = 0; i < clients.size(); ++i)
         CHECK(is_whole(clients[i].receive_all(), built_in_page(), i % 4 == 1));
 }
@@ -90,7 +87,7 @@ TEST_CASE("a large upload and a large page do not wait for each other") {
     const TemporaryFile file(page);
     const Maintd maintd({file.path});
     Client client(maintd.port);
-    client.send(upload("POST", 10'000'000, 0));
+    client.send(upload("POST", 10'000'000, 10'000'000));
     CHECK(client.readable(patience));  // The page has begun, and does not fit into the sockets.
     CHECK(client.send(std::string(10'000'000, 'b')));
     CHECK(is_whole(client.receive_all(), page));
