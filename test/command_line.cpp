@@ -23,7 +23,8 @@ Exit attempt(std::vector<std::string> arguments, const std::function<void()>& pr
     return run(std::move(arguments), prepare);
 }
 
-// Checks that maintd printed nothing but `text` on one line, and ended with `status`.
+// Checks that maintd printed nothing but `text` on one line, and ended with `status`. musl has
+// other words than glibc for two errors.
 void check_error(Exit exit, int status, const std::string& text) {
     for (const auto& [musl, glibc] : {std::pair{"Address in use", "Address already in use"},
                                       {"Address not available", "Cannot assign requested address"}})

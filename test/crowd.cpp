@@ -145,7 +145,8 @@ TEST_CASE("the kernel keeps less than 1 MB of a large page for a client that doe
 }
 
 // All clients wait at the same time, so that the test takes only as long as the slowest of them.
-TEST_CASE("slow clients get the page, each silent one is dropped in time, and they cost nothing") {
+TEST_CASE(
+    "slow clients get the page, silent ones are dropped in time, and all cost next to nothing") {
     const std::string page(1'000'000, 'p');
     const TemporaryFile file(page);
     const Maintd read({file.path}), silent, stayed, talked;

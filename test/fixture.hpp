@@ -18,6 +18,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -263,6 +264,22 @@ struct Maintd : Process {
         return all;
     }
 };
+
+inline std::string count_of(unsigned long requests) {
+    return "maintd: " + std::to_string(requests) + (requests == 1 ? " request" : " requests") +
+           " answered";
+}
+
+// Returns the count in the last line, or all that was printed if there is more, or no good end.
+inline std::string last_count(const Exit& exit) {
+    int size = -1;
+    const std::size_t in = std::min(exit.errors.find(" in "), exit.errors.size());
+    std::sscanf(exit.errors.c_str() + in, " in %*u s %n", &size);
+    const bool is_last = exit.errors.size() == in + static_cast<std::size_t>(size);
+    return exit.status == 0 && exit.output.empty() && is_last && exit.errors.ends_with('\n')
+               ? exit.errors.substr(0, in)
+               : exit.output + exit.errors + " (status " + std::to_string(exit.status) + ")";
+}
 
 // What a client got. `clean` means that the server's FIN came, and no reset, in time.
 struct Reply {

@@ -38,14 +38,16 @@ bool lasts(double seconds, double pause) {
     return seconds >= 0.9 * pause && seconds < (pause > 0 ? 5 * pause : 0.015);
 }
 
-// Sends a request in pieces, each of them after the server has received those before it. Returns
-// whether the response comes after `pause`, and its end at once after a complete request.
+// Sends a request in pieces, each of them after the server has received those before it. If the
+// first piece is empty, the client asks 300 ms after it has connected. Returns whether the response
+// comes after `pause`, and its end at once after a complete request.
 bool is_in_time(std::uint16_t port, const std::vector<std::string>& pieces, double pause,
                 bool half_closes) {
     Client client(port);
     auto start = Clock::now();
     for (const std::string& piece : pieces) {
         if (piece != pieces.front()) visit(port);
+        if (piece.empty()) std::this_thread::sleep_for(300ms);
         start = Clock::now();
         client.send(piece);
     }
@@ -137,6 +139,7 @@ TEST_CASE("a response comes at once after a complete request, and after a pause 
     };
     const std::vector<Case> cases{{{get}, 0},
                                   {{"\r\n" + get}, 0},
+                                  {{"", get}, 0},
                                   {{"POST / HTTP/1.1\r\nHost: x\r\n\r\n"}, 0},
                                   {{"GE"}, 0, true},
                                   {{post}, 0, true},
@@ -178,22 +181,6 @@ TEST_CASE("a second request does not destroy the large page that a slow client s
     for (Client* client : {&early, &late}) CHECK(is_whole(client->receive_all(), page));
 }
 
-TEST_CASE("a client that connects and asks later is answered as fast as any other") {
-    const Maintd maintd;
-    CHECK(succeeds_once([&] {
-        std::vector<Client> clients;
-        for (int n = 0; n < 10; ++n) clients.emplace_back(maintd.port);
-        int fast = 0;
-        for (std::size_t i = 0; i < clients.size(); ++i) {
-            if (i % 5 == 0) std::this_thread::sleep_for(i == 0 ? 300ms : 800ms);
-            const auto start = Clock::now();
-            if (!is_whole(clients[i].ask(get), built_in_page())) return false;
-            fast += seconds_since(start) < 0.01;
-        }
-        return fast > 7;
-    }));
-}
-
 TEST_CASE("one connection gets one response, or none if the client closes it without a byte") {
     Maintd maintd;
     std::string many;
@@ -207,5 +194,5 @@ TEST_CASE("one connection gets one response, or none if the client closes it wit
     silent.half_close();
     const Reply reply = silent.receive_all();
     CHECK((reply.bytes.empty() && reply.clean));
-    CHECK(maintd.stop().errors.starts_with("maintd: 2 requests answered"));
+    CHECK(last_count(maintd.stop()) == count_of(2));
 }
