@@ -21,9 +21,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <fstream>
 #include <functional>
-#include <future>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -54,10 +55,11 @@ bool eventually(Condition condition, std::chrono::milliseconds limit = patience)
 // assertion in a thread.
 template <typename Work>
 auto together(int count, Work work) {
-    std::vector<std::future<decltype(work(0))>> futures;
-    for (int i = 0; i < count; ++i) futures.push_back(std::async(std::launch::async, work, i));
-    std::vector<decltype(work(0))> results;
-    for (auto& each : futures) results.push_back(each.get());
+    std::deque<decltype(work(0))> results(static_cast<std::size_t>(count));
+    std::vector<std::jthread> threads;
+    for (std::size_t i = 0; i < results.size(); ++i)
+        threads.emplace_back([&, i] { results[i] = work(static_cast<int>(i)); });
+    threads.clear();  // This waits until all of them have ended.
     return results;
 }
 

@@ -78,7 +78,7 @@ TEST_CASE("a server that stops under load cuts no response short") {
             return true;
         }
     };
-    auto load = std::async(std::launch::async, [&] { return together(4, visit_until_refused); });
+    std::jthread load([&] { together(4, visit_until_refused); });
     CHECK(eventually([&] { return whole > 8; }));
     Client slow(maintd.port);
     slow.send(get);
@@ -87,7 +87,7 @@ TEST_CASE("a server that stops under load cuts no response short") {
     CHECK(is_stopping(maintd));
     CHECK(is_whole(slow.receive_all(), page));
     slow.abort();
-    load.get();
+    load.join();
     CHECK(cut == 0);
     CHECK(last_count(maintd.wait()) == count_of(whole + 1));
 }
