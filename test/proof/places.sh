@@ -87,7 +87,6 @@ in_empty_root() {
 
 # What an engine makes of README's container file: a root with one file, and its process 1.
 container_file() {
-    local entry
     readme_line 'FROM scratch'
     readme_line 'COPY maintd-static /maintd'
     entry=$(readme_line 'ENTRYPOINT .*' | sed 's/^ENTRYPOINT \[//; s/\]$//; s/[",]/ /g')
@@ -100,7 +99,6 @@ container_file() {
 
 # README's nohup line survives the terminal.
 nohup_line() {
-    local line
     line=$(readme_line 'nohup .*&')
     cd "$work/root"
     set -m # jobs have numbers
@@ -167,9 +165,11 @@ tests_musl() { # MACHINE
     MAINTD=$PWD/maintd-static make test
 }
 
-# Runs a command where socket(AF_INET6) fails, as in a kernel without IPv6: a filter for system
-# calls loads the call's number and its first argument, and compares them.
-without_ipv6=(python3 -c '
+# As in a kernel without IPv6, no interface has an address of it, and socket(AF_INET6) fails: a
+# filter for system calls loads the call's number and its first argument, and compares them.
+tests_without_ipv6() {
+    echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 || true
+    python3 -c '
 import ctypes, os, struct, sys
 number = {"x86_64": 41, "aarch64": 198}[os.uname().machine]
 code = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16), (0x15, 0, 1, 10),
@@ -177,7 +177,8 @@ code = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16), (0x15, 0, 1, 10
 code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in code))
 program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(code))
 assert ctypes.CDLL(None).prctl(22, 2, program, 0, 0) == 0
-os.execvp(sys.argv[1], sys.argv[1:])')
+os.execvp(sys.argv[1], sys.argv[1:])' make test
+}
 
 tests_in_german() {
     needs localedef=locales
@@ -244,8 +245,7 @@ if [ "${1-}" = --inside ]; then
 fi
 
 needs ip=iproute2 curl=curl make=make g++=g++ python3=python3 file=file pgrep=procps
-word=${1-}
-[ "$word" != quick ] || word=''
+word=${*#quick}
 chmod 755 "$shared" # for the ordinary user
 mkdir -p "$shared/tree/test"
 cp "$source"/{Makefile,README,maintd.cpp,maintenance.html} "$shared/tree"
@@ -268,7 +268,7 @@ place "arm64" builds_for aarch64 qemu-aarch64-static
 place "s390x, big-endian" builds_for s390x qemu-s390x-static
 place --network "macOS: it compiles" builds_for_macos
 place --network "tests: musl, static" tests_musl x86_64
-place "tests: no IPv6 in the kernel" "${without_ipv6[@]}" make test
+place "tests: no IPv6 in the kernel" tests_without_ipv6
 place "tests: nohup" nohup make test
 place "tests: umask 077" sh -c 'umask 077 && chmod -R go= . && make test'
 place "tests: ulimit -n 256" sh -c 'ulimit -n 256 && make test'
