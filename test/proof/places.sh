@@ -251,7 +251,7 @@ mkdir -p "$shared/tree/test"
 cp "$source"/{Makefile,README,maintd.cpp,maintenance.html} "$shared/tree"
 cp "$source"/test/{Makefile,*.?pp} "$shared/tree/test"
 leave() { # The places that still run end with the script.
-    jobs -rp | xargs --no-run-if-empty kill -KILL
+    jobs -rp | xargs --no-run-if-empty kill -KILL 2>/dev/null || true
     wait
     rm -rf --one-file-system "$shared"
 }
