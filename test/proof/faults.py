@@ -84,10 +84,10 @@ class Server:
         """Waits until it answers, or has ended. Returns whether it answers."""
         def answers():
             answer = b""
-            with contextlib.suppress(OSError), socket.create_connection(self.address) as client:
+            with contextlib.suppress(OSError), socket.create_connection(self.address, 5) as client:
                 client.sendall(b"HEAD / HTTP/1.1\r\n\r\n")
                 answer = client.recv(999)
-                client.recv(1)  # Its end comes when the server has closed the connection.
+                client.recv(1)  # waits for its end, which does not come if the server leaks it
             return answer or self.process.poll() is not None
         eventually(answers, "it neither serves nor ends")
         return self.process.poll() is None
