@@ -154,7 +154,7 @@ TEST_CASE(
     const auto start = Clock::now();
 
     // Clients that do not read until the end, and of which every second one closes its side.
-    std::vector<Client> readers = crowd(read.port, 10, {get, unfinished, "GET", "POST /\n"}, 4096);
+    std::vector<Client> readers = crowd(read.port, 10, {get, unfinished, "GET", "POST /\n"}, 65536);
     for (std::size_t i = 0; i < readers.size(); i += 2) readers[i].half_close();
 
     // A client that sends nothing, or half a line, is dropped after 10 s.

@@ -157,8 +157,10 @@ TEST_CASE("a terminal or a pipe that is gone, or a full pipe, changes nothing fo
     Maintd on_terminal({"-u", "0"}, as_with_nohup, open_terminal()), on_closed, on_full;
     for (Maintd* maintd : {&on_terminal, &on_closed}) maintd->errors.reader.close();
     fill(open_errors(on_full));
-    for (Maintd* maintd : {&on_terminal, &on_closed, &on_full})
-        CHECK(visited_for_a_while(*maintd) > 0);
+    Maintd* const all[] = {&on_terminal, &on_closed, &on_full};
+    for (const unsigned long visits :
+         together(3, [&](int i) { return visited_for_a_while(*all[i]); }))
+        CHECK(visits > 0);
     for (Maintd* maintd : {&on_terminal, &on_closed}) CHECK(maintd->stop().status == 0);
     on_full.send_signal(SIGTERM);
     CHECK(on_full.errors.read_until(" answered in "));
