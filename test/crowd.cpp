@@ -196,6 +196,8 @@ TEST_CASE(
     for (std::vector<Client>* all : {&half, &stayers, &talkers, &dripping})
         for (Client& client : *all) CHECK(is_whole(client.receive_all(), built_in_page()));
     for (Client& client : readers) CHECK(is_whole(client.receive_all(), page));
+    for (std::vector<Client>* all : {&nothing, &half, &stayers, &talkers, &dripping, &readers})
+        all->clear();
     for (const Maintd* each : {&read, &silent, &stayed, &talked}) {
         CHECK(each->cpu_seconds() < 0.05 * seconds_since(start));
         CHECK(eventually([&] { return each->descriptors() == before; }));
