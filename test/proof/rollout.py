@@ -16,21 +16,8 @@ and the servers of this machine notice nothing. All rows together need these pac
     stunnel4 systemd-container varnish wget
 """
 
-import collections
-import concurrent.futures
-import dataclasses
-import http.client
-import json
-import os
-import pathlib
-import re
-import signal
-import socket
-import ssl
-import subprocess
-import sys
-import time
-import types
+import collections, concurrent.futures, dataclasses, http.client, json, os, pathlib, re, signal
+import socket, ssl, subprocess, sys, time, types
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FRONT_ENDS = ROOT / "test/proof/front_ends"
