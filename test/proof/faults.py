@@ -12,9 +12,8 @@ import resource, select, shutil, socket, subprocess, sys, tempfile, termios, tim
 
 MAINTD = os.path.abspath(os.environ.get("MAINTD", "./maintd"))
 FOLDER = tempfile.TemporaryDirectory()
-WORK = pathlib.Path(FOLDER.name)
 BODY = b"p" * 300_000  # takes several calls to read and to send
-PAGE = WORK / "page"
+PAGE = pathlib.Path(FOLDER.name, "page")
 PAGE.write_bytes(BODY)
 PATIENCE = 30  # seconds, which are enough on a busy machine, too
 socket.setdefaulttimeout(PATIENCE)
@@ -32,7 +31,7 @@ class Fault:
     numbers = itertools.count()
 
     def __init__(self, call, error="", when="1+"):
-        self.log = WORK / f"strace-{next(Fault.numbers)}"
+        self.log = pathlib.Path(FOLDER.name, f"strace-{next(Fault.numbers)}")
         self.options = ["-q", "-o", str(self.log), "-e", f"trace={call},{SLEEP}"]
         self.why = os.strerror(getattr(errno, error)) if error.startswith("E") else ""
         if error:  # A brk() that fails returns the former end; 0 is as good.
@@ -297,8 +296,9 @@ if os.geteuid() != 0 or not shutil.which("strace"):
     sys.exit("faults: needs strace, and root, because only root can give up root")
 began, failures = time.monotonic(), 0
 wanted = tuple(each for each in sys.argv[1:] if each != "-x") or ""
+chosen = [case for case in cases() if case[0].startswith(wanted)]
 with concurrent.futures.ThreadPoolExecutor(12) as pool:
-    futures = {pool.submit(*case): name for name, *case in cases() if name.startswith(wanted)}
+    futures = {pool.submit(*case): name for name, *case in chosen}
     for future, name in futures.items():
         if not future.cancelled() and future.exception():
             failures += 1
