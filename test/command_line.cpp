@@ -180,7 +180,7 @@ TEST_CASE("a page may come through a pipe, as from the shell's <(command)") {
     CHECK(is_whole(visit(maintd.port), page));
 }
 
-TEST_CASE("what is no page ends with one line and status 1") {
+TEST_CASE("a file that cannot be a page is an error: one line and status 1") {
     const TemporaryFile fifo(""), large(std::string(16 * MiB + 1, 'x')), secret("secret");
     unlink(fifo.path.c_str());  // No program writes to the fifo, and maintd does not wait for one.
     REQUIRE(mkfifo(fifo.path.c_str(), 0644) == 0);
@@ -231,7 +231,7 @@ TEST_CASE("with little memory it serves, or ends with one line and status 1") {
         CAPTURE(kilobytes);
         const rlimit limit{kilobytes << 10, kilobytes << 10};
         const auto prepare = [&] { setrlimit(RLIMIT_AS, &limit); };
-        if (attempt({"-V"}, prepare).status != 0) continue;  // It cannot even be loaded.
+        if (attempt({"-V"}, prepare).status != 0) continue;  // The program cannot even be loaded.
         Process process({maintd_path(), "-p", "0", file.path}, prepare);
         const std::string line = process.errors.read_line();
         const bool serves = line.starts_with("maintd: serving ");

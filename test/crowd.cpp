@@ -101,7 +101,7 @@ TEST_CASE("if descriptors run out, the oldest clients are evicted and a visitor 
     CHECK(is_whole(clients.back().ask(" HTTP/1.1\r\n\r\n"), built_in_page()));
 }
 
-TEST_CASE("if there is no descriptor and no client to evict, the others wait") {
+TEST_CASE("if there is no descriptor and no client to evict, new clients wait") {
     const Maintd maintd({"-u", "0"});  // Otherwise prlimit() would need the right to change ids.
     rlimit usual{};
     REQUIRE(prlimit(maintd.pid, RLIMIT_NOFILE, nullptr, &usual) == 0);

@@ -106,7 +106,7 @@ struct Descriptor {
     }
 };
 
-// Sets how many descriptors this process may have, as far as the hard limit allows. Returns that.
+// Sets how many descriptors this process may have, at most the hard limit. Returns the new limit.
 inline rlim_t set_descriptor_limit(rlim_t number) {
     rlimit limit{};
     getrlimit(RLIMIT_NOFILE, &limit);
@@ -328,7 +328,7 @@ struct Client {
     int descriptor() const { return socket_; }
     void half_close() { shutdown(socket_, SHUT_WR); }
 
-    // Closes with a reset, as a client that crashes.
+    // Closes with a reset, like a client that crashes.
     void abort() {
         const linger at_once{1, 0};
         setsockopt(socket_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);

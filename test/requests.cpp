@@ -130,7 +130,7 @@ TEST_CASE("a client that breaks off or pauses at any byte of its request gets on
     }
 }
 
-TEST_CASE("a response comes at once after a complete request, and after a pause in doubt") {
+TEST_CASE("a complete request is answered at once, and any other after a pause") {
     const Maintd maintd;
     struct Case {
         std::vector<std::string> pieces;

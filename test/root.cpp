@@ -42,7 +42,7 @@ TEST_CASE("it becomes nobody, or the user and the group that -u names, and -u 0 
     }
 }
 
-TEST_CASE("what only root may do is done before: the port below 1024, the secret page") {
+TEST_CASE("as root it opens a port below 1024 and reads a secret page") {
     if (geteuid() != 0) {
         WARN("this is not root: how it gives up root has not been tested");
         return check_ids(Maintd(), getuid(), getgid());
@@ -53,7 +53,7 @@ TEST_CASE("what only root may do is done before: the port below 1024, the secret
         const std::string number = std::to_string(port);
         Process process({maintd_path(), "-l", "127.0.0.1", "-p", number, file.path});
         const std::string line = process.errors.read_line();
-        if (line.find("in use") != line.npos) continue;  // Any free one will do.
+        if (line.find("in use") != line.npos) continue;  // Any free port will do.
         CHECK(line.ends_with("http://127.0.0.1:" + number + "/"));
         CHECK(process.status_field("Uid").starts_with("65534\t65534\t65534\t"));
         CHECK(is_whole(visit(static_cast<std::uint16_t>(port)), "for root's eyes"));
@@ -62,7 +62,7 @@ TEST_CASE("what only root may do is done before: the port below 1024, the secret
     FAIL("no port below 1024 is free");
 }
 
-TEST_CASE("where no other id is known, it says that -u 0 keeps root") {
+TEST_CASE("where root cannot change its user, it says that -u 0 keeps root") {
     // In a user namespace of its own, maintd is root and there is no other user.
     const auto become_lone_root = [line = "0 " + std::to_string(geteuid()) + " 1\n"] {
         if (unshare(CLONE_NEWUSER) < 0) _exit(126);

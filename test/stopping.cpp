@@ -1,5 +1,5 @@
 // Stopping: the port is free at once, every client that is connected or pending is answered, and
-// the last line says how many there were.
+// the last line says how many requests were answered.
 #include <atomic>
 
 #include "catch.hpp"

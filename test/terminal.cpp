@@ -45,7 +45,7 @@ Descriptor open_errors(const Maintd& maintd) {
     return number >= 0 ? number : throw system_error(path);
 }
 
-// Fills it until not one more byte fits, as if nobody had read for long.
+// Fills it until not one more byte fits, as if nobody had read it lately.
 void fill(const Descriptor& channel) {
     const std::string filler(4096, '.');
     for (std::size_t size = filler.size(); size > 0;)

@@ -1,5 +1,5 @@
 // A connection with the clock moved by hand. maintd.cpp is included whole, with its main() renamed.
-// Only a main() may do without a return, hence the pragma.
+// The pragma is needed because only a real main() may lack a return.
 #pragma GCC diagnostic ignored "-Wreturn-type"
 #define main maintd_main
 #include "../maintd.cpp"
@@ -23,7 +23,7 @@ struct Visit {
         server.table.push_back({Fd{ends[0]}, accepted + read_timeout, accepted + read_timeout});
     }
 
-    // Sends `input`. Then it is so long after accept(), and poll() returns. Returns the state.
+    // Sends `input`, and lets poll() return `time` after accept(). Returns the new state.
     State at(Clock::duration time, std::string_view input = "") {
         if (!input.empty()) CHECK(write(client.number, input.data(), input.size()) > 0);
         Connection& connection = server.table.front();
