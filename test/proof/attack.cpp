@@ -1,6 +1,8 @@
 // Attacks ("make attack"): while each of them lasts, a visitor comes every 50 ms and gets the page,
 // usually at most half a second later than without an attack; and memory stays bounded.
+#include <algorithm>
 #include <cstdio>
+#include <future>
 
 #include "../catch.hpp"
 #include "../fixture.hpp"
@@ -8,6 +10,11 @@
 using namespace fixture;
 
 namespace {
+
+double median(std::vector<double> numbers) {
+    std::sort(numbers.begin(), numbers.end());
+    return numbers[numbers.size() / 2];
+}
 
 // How many connections there are in an attack. maintd keeps 1,024: the visitor needs one of them.
 constexpr int many = 1'000;
