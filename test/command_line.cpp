@@ -1,11 +1,6 @@
 // The command line: what each option does, and what the operator reads. root.cpp tests -u.
 #include <fnmatch.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <linux/securebits.h>
-#include <sys/syscall.h>
-
-#include <bit>
 
 #include "catch.hpp"
 #include "fixture.hpp"
@@ -38,24 +33,6 @@ void check_error(Exit exit, int status, const std::string& text) {
 // directory of the tests may be closed to all others.
 void give_up_rights() {
     if (geteuid() == 0 && prctl(PR_SET_SECUREBITS, SECBIT_NOROOT) < 0) _exit(126);
-}
-
-// In a child: makes socket() fail as it does if the kernel has no IPv6. This needs no right.
-void have_no_ipv6() {
-    constexpr bool is_little = std::endian::native == std::endian::little;
-    constexpr std::uint32_t family = offsetof(seccomp_data, args) + (is_little ? 0 : 4);
-    sock_filter instructions[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 3),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, family),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    sock_fprog program{std::size(instructions), instructions};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
-        _exit(126);
 }
 
 // Returns the line that maintd prints when it serves a page at `host`.
@@ -98,27 +75,20 @@ TEST_CASE("it listens on every address that there is, or on the one that -l name
         std::vector<std::string> options;
         const char* host;
         bool at_v4, at_every_v4, at_v6;  // 127.0.0.1, 127.0.0.2 and ::1
-        void (*prepare)() = [] {};
     };
-    const bool can_deny = run({"true"}, have_no_ipv6).status == 0;
-    if (!can_deny) WARN("no system call can be denied here: IPv6 has not been taken away");
     for (const Case& each : {Case{{}, "localhost", true, true, true},
                              {{"-l", "::"}, "localhost", true, true, true},
                              {{"-l", "0.0.0.0"}, "0.0.0.0", true, true, false},
                              {{"-l", "127.0.0.1"}, "127.0.0.1", true, false, false},
-                             {{"-l", "::1"}, "[::1]", false, false, true},
-                             {{}, "localhost", true, true, false, have_no_ipv6}}) {
-        CAPTURE(each.options, each.prepare == have_no_ipv6);
-        if ((!each.at_v4 && !has_ipv6()) || (each.prepare == have_no_ipv6 && !can_deny)) continue;
-        const Maintd maintd(each.options, each.prepare);
+                             {{"-l", "::1"}, "[::1]", false, false, true}}) {
+        CAPTURE(each.options);
+        if (!each.at_v4 && !has_ipv6()) continue;
+        const Maintd maintd(each.options);
         CHECK(maintd.first_line == first_line(each.host, maintd.port));
         CHECK(is_served(maintd.port, "127.0.0.1") == each.at_v4);
         CHECK(is_served(maintd.port, "127.0.0.2") == each.at_every_v4);
         CHECK(is_served(maintd.port, "::1") == (each.at_v6 && has_ipv6()));
     }
-    if (can_deny)
-        check_error(attempt({"-l", "::1", "-p", "0"}, have_no_ipv6), 1,
-                    "::1 port 0: Address family not supported by protocol");
     if (!has_ipv6()) WARN("there is no IPv6 here: only IPv4 has been tested");
     check_error(attempt({"-p", "0", "-l", "192.0.2.1"}), 1,
                 "192.0.2.1 port 0: Cannot assign requested address");
@@ -222,28 +192,6 @@ TEST_CASE("a page that names its charset gets a header without one") {
         CHECK(visit(Maintd({file.path}).port)
                   .has_field("Content-Type: text/html"s + (is_named ? "" : "; charset=utf-8")));
     }
-}
-
-TEST_CASE("with little memory it serves, or ends with one line and status 1") {
-    const TemporaryFile file(std::string(16 * MiB, 'm'));
-    int ends[2] = {0, 0};  // How often it failed, and how often it served.
-    for (rlim_t kilobytes = 8'000; kilobytes <= 60'000; kilobytes += 2'000) {
-        CAPTURE(kilobytes);
-        const rlimit limit{kilobytes << 10, kilobytes << 10};
-        const auto prepare = [&] { setrlimit(RLIMIT_AS, &limit); };
-        if (attempt({"-V"}, prepare).status != 0) continue;  // The program cannot even be loaded.
-        Process process({maintd_path(), "-p", "0", file.path}, prepare);
-        const std::string line = process.errors.read_line();
-        const bool serves = line.starts_with("maintd: serving ");
-        if (serves) process.send_signal(SIGTERM);
-        const Exit exit = process.wait();
-        CHECK((line.starts_with("maintd: ") && exit.status == (serves ? 0 : 1)));
-        CHECK(exit.errors == (serves ? "maintd: 0 requests answered in 0 s\n" : ""));
-        ++ends[serves];
-    }
-    if (ends[0] + ends[1] == 0)
-        WARN("a sanitized binary cannot be loaded: this has not been tested");
-    CHECK((ends[0] > 0) == (ends[1] > 0));
 }
 
 // ---- Wrong values -------------------------------------------------------------------------------

@@ -102,34 +102,6 @@ TEST_CASE("the header has what browsers, proxies and search engines need, and no
     CHECK(std::count(header.begin(), header.end(), '\n') == 8);
 }
 
-TEST_CASE("a client that breaks off or pauses at any byte of its request gets one response") {
-    const Maintd maintd;
-    struct Part {
-        std::size_t sent;
-        Client pausing, ending;
-    };
-    for (const std::string& request : {get, head, post}) {
-        std::vector<Part> parts;
-        for (std::size_t sent = 1; sent < request.size(); ++sent) {
-            parts.push_back({sent, Client(maintd.port), Client(maintd.port)});
-            for (Client* client : {&parts.back().pausing, &parts.back().ending})
-                client->send(request.substr(0, sent));
-            parts.back().ending.half_close();
-        }
-        const auto has_line = [&](const Part& part) { return part.sent > request.find('\n'); };
-        for (Part& part : parts)
-            if (has_line(part)) CHECK(part.pausing.readable(patience));
-        for (Part& part : parts) CHECK(part.pausing.readable(0ms) == has_line(part));
-        for (Part& part : parts) part.pausing.send(request.substr(part.sent));
-        for (Part& part : parts) {
-            CAPTURE(request, part.sent);
-            const bool is_head = request == head;
-            CHECK(is_whole(part.ending.receive_all(), built_in_page(), is_head && part.sent >= 5));
-            CHECK(is_whole(part.pausing.receive_all(), built_in_page(), is_head));
-        }
-    }
-}
-
 TEST_CASE("a complete request is answered at once, and any other after a pause") {
     const Maintd maintd;
     struct Case {

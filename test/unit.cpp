@@ -74,7 +74,7 @@ TEST_CASE("a request is complete if its header ends with the input and announces
     }
 }
 
-TEST_CASE("the request line ends at its newline, and HEAD is recognised, however it is cut") {
+TEST_CASE("a client may pause, or close its side, after any byte of its request") {
     for (const std::string& input :
          {request, "x\n"s, "GET / HTTP/1.1\nHost: x\n"s, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"s,
           "\r\n\r\nHEAD /\r\n"s, "\n\rHEAD \n"s, "\r\r\n\n\nx\n"s, "HEAD\t/\n"s, "HEADER /\n"s,
@@ -85,11 +85,16 @@ TEST_CASE("the request line ends at its newline, and HEAD is recognised, however
         Visit byte_by_byte;
         for (std::size_t cut = 0; cut <= input.size(); ++cut) {
             CAPTURE(input, cut);
-            Visit in_two;
+            Visit in_two, ending;
             CHECK(in_two.line_ends_after(input.substr(0, cut)) == (cut >= end));
             CHECK(in_two.line_ends_after(input.substr(cut)));
             in_two.at(1s);
             CHECK(in_two.response() == (is_head ? "header" : "headerpppp"));
+            ending.at(0s, input.substr(0, cut));
+            shutdown(ending.client.number, SHUT_WR);
+            CHECK(ending.at(1ms) == State::closed);
+            const bool says_head = is_head && cut >= begin + 5;
+            CHECK(ending.response() == (cut == 0 ? "" : says_head ? "header" : "headerpppp"));
             if (cut > 0)
                 CHECK(byte_by_byte.line_ends_after(input.substr(cut - 1, 1)) == (cut >= end));
         }

@@ -20,8 +20,6 @@ double median(std::vector<double> numbers) {
 constexpr int many = 1'000;
 const std::string small_page(4'000, 'p'), large_page(1 << 20, 'p');
 
-long kilobytes(const Maintd& maintd) { return std::stol(maintd.status_field("VmRSS")); }
-
 // Returns the memory that all of the machine's TCP connections hold.
 long kernel_kilobytes() {
     const std::string text = file_content("/proc/net/sockstat");
@@ -38,7 +36,7 @@ void withstand(const char* name, const std::string& page, int open, long answere
     Maintd maintd({file.path}), calm({file.path});
     const std::size_t descriptors = maintd.descriptors();
     REQUIRE(is_whole(visit(maintd.port), page));
-    const long memory = kilobytes(maintd), kernel = kernel_kilobytes();
+    const long memory = maintd.resident_kilobytes(), kernel = kernel_kilobytes();
     std::size_t most_descriptors = 0;
     long most_memory = 0, most_kernel = 0, visits = 0, failed = 0;
     std::vector<double> seconds, calm_seconds;
@@ -54,7 +52,7 @@ void withstand(const char* name, const std::string& page, int open, long answere
         seconds.push_back(visit_seconds(maintd.port));
         calm_seconds.push_back(visit_seconds(calm.port));
         most_descriptors = std::max(most_descriptors, maintd.descriptors());
-        most_memory = std::max(most_memory, kilobytes(maintd));
+        most_memory = std::max(most_memory, maintd.resident_kilobytes());
         most_kernel = std::max(most_kernel, kernel_kilobytes());
         std::this_thread::sleep_until(start + 50ms);
     }
