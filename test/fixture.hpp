@@ -272,15 +272,16 @@ inline std::string count_of(unsigned long requests) {
            " answered";
 }
 
-// Returns the count in the last line, or all that was printed if there is more, or no good end.
-inline std::string last_count(const Exit& exit) {
-    int size = -1;
-    const std::size_t in = std::min(exit.errors.find(" in "), exit.errors.size());
-    std::sscanf(exit.errors.c_str() + in, " in %*u s %n", &size);
-    const bool is_last = exit.errors.size() == in + static_cast<std::size_t>(size);
-    return exit.status == 0 && exit.output.empty() && is_last && exit.errors.ends_with('\n')
-               ? exit.errors.substr(0, in)
-               : exit.output + exit.errors + " (status " + std::to_string(exit.status) + ")";
+// Returns the count in the last line. Throws if maintd printed anything else, or did not end well.
+inline unsigned long last_count(const Exit& exit) {
+    unsigned long count = 0, seconds = 0;
+    std::sscanf(exit.errors.c_str(), "maintd: %lu %*s answered in %lu", &count, &seconds);
+    const std::string line = count_of(count) + " in " + std::to_string(seconds) + " s";
+    const std::string printed = exit.output + exit.errors;
+    const bool is_alone = printed == line + "\n" || printed == line + "\r\n";  // on a terminal
+    if (exit.status != 0 || !is_alone)
+        throw std::runtime_error(printed + " (status " + std::to_string(exit.status) + ")");
+    return count;
 }
 
 // What a client got. `clean` means that the server's FIN came, and no reset, in time.

@@ -166,5 +166,5 @@ TEST_CASE("one connection gets one response, or none if the client closes it wit
     silent.half_close();
     const Reply reply = silent.receive_all();
     CHECK((reply.bytes.empty() && reply.clean));
-    CHECK(last_count(maintd.stop()) == count_of(2));
+    CHECK(last_count(maintd.stop()) == 2);
 }

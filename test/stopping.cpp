@@ -40,7 +40,7 @@ TEST_CASE("SIGTERM, SIGINT and SIGHUP stop the server at once, with the count of
             Client(maintd.port).ask(head);
             Client(maintd.port).abort();  // It asked for nothing, so it is not counted.
             const auto start = Clock::now();
-            CHECK(last_count(maintd.stop(number)) == count_of(13));
+            CHECK(last_count(maintd.stop(number)) == 13);
             return seconds_since(start) < 0.25;
         }));
     }
@@ -58,7 +58,7 @@ TEST_CASE("all clients that are pending when the server is told to stop are answ
     std::size_t whole = 0;
     for (Client& client : clients) whole += is_whole(client.receive_all(), built_in_page());
     CHECK(whole == count);
-    CHECK(last_count(maintd.wait()) == count_of(count));
+    CHECK(last_count(maintd.wait()) == count);
 }
 
 TEST_CASE("a server that stops under load cuts no response short") {
@@ -89,7 +89,7 @@ TEST_CASE("a server that stops under load cuts no response short") {
     slow.abort();
     load.join();
     CHECK(cut == 0);
-    CHECK(last_count(maintd.wait()) == count_of(whole + 1));
+    CHECK(last_count(maintd.wait()) == whole + 1);
 }
 
 TEST_CASE("the next server gets the port at once, while this one answers and ignores signals") {
@@ -107,7 +107,7 @@ TEST_CASE("the next server gets the port at once, while this one answers and ign
         CHECK(first.runs());
         CHECK(is_whole(client.ask("/1.1\r\n\r\n"), built_in_page()));
         client.abort();
-        return last_count(first.wait()) == count_of(102);
+        return last_count(first.wait()) == 102;
     }));
 }
 
@@ -126,7 +126,7 @@ TEST_CASE("a client that sends nothing or reads nothing holds the stop for 2 s")
     CHECK(writing.wait().status == 0);
     CHECK(seconds_since(start) > 1.9);
     CHECK(seconds_since(start) < 5);
-    CHECK(last_count(exit) == count_of(2));
+    CHECK(last_count(exit) == 2);
     const int seconds = std::stoi(exit.errors.substr(exit.errors.find(" in ") + 4));
     CHECK((seconds >= 1 && seconds <= seconds_since(before)));
     CHECK(is_whole(half.receive_all(), built_in_page(), true));
@@ -139,6 +139,6 @@ TEST_CASE("a signal that is ignored at start stays ignored, so that nohup works"
         maintd.send_signal(number);
         CHECK_FALSE(eventually([&] { return !maintd.runs(); }, 100ms));
         CHECK(is_served(maintd.port));
-        CHECK(last_count(maintd.stop(SIGTERM)) == count_of(1));
+        CHECK(last_count(maintd.stop(SIGTERM)) == 1);
     }
 }

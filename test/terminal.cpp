@@ -80,7 +80,7 @@ TEST_CASE("on a terminal the count grows in place, at most once a second, when i
 
     terminal.text.clear();  // Nothing changes now for longer than the second between two counts.
     CHECK_FALSE(terminal.reader.is_ready(POLLIN, Clock::now() + 1500ms));
-    CHECK(last_count(maintd.stop()) == count_of(visits));
+    CHECK(last_count(maintd.stop()) == visits);
 }
 
 TEST_CASE("the count is shown in the foreground only, the first and the last line always") {
@@ -107,8 +107,8 @@ TEST_CASE("the count is shown in the foreground only, the first and the last lin
     CHECK(called.errors.read_until(count_of(visits) + "\r"));
     called.errors.text.clear();
     REQUIRE(write(called.errors.reader, "\x03", 1) == 1);  // Ctrl-C stops it there.
-    CHECK(last_count(called.wait()) == count_of(visits));
-    CHECK(last_count(stopped.stop()) == count_of(1));  // TOSTOP forbids to write in the background.
+    CHECK(last_count(called.wait()) == visits);
+    CHECK(last_count(stopped.stop()) == 1);  // TOSTOP forbids to write in the background.
 }
 
 TEST_CASE("on a pipe or a file nothing stands between the first line and the last") {
@@ -120,10 +120,10 @@ TEST_CASE("on a pipe or a file nothing stands between the first line and the las
     Maintd piped;
     const unsigned long visits = visited_for_a_while(piped);
     CHECK(is_served(static_cast<std::uint16_t>(std::stoi(port))));
-    CHECK(last_count(piped.stop()) == count_of(visits));
+    CHECK(last_count(piped.stop()) == visits);
     logged.send_signal(SIGTERM);
     const int status = logged.wait().status;
-    CHECK(last_count({status, "", file_content(file.path).substr(first_line)}) == count_of(1));
+    CHECK(last_count({status, "", file_content(file.path).substr(first_line)}) == 1);
 }
 
 TEST_CASE("a terminal that is stuck costs a count, and never a visitor") {
