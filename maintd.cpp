@@ -213,7 +213,7 @@ struct Server {
         if (now >= client.deadline) client.state = State::closed;
         if (!client.unsent.empty()) return;
         if (client.received > 0) ++answered;  // An evicted client may not have asked.
-        client.state = client.input_ended ? State::closed : State::lingering;
+        client.state = State::lingering;
         client.deadline = now + body_pause;
     }
 
