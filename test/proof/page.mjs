@@ -1,11 +1,7 @@
 // The page in a browser: does it bring every visitor back, and can everybody read it?
-//
-//     npm install --prefix DIR playwright-core@1.56.1 axe-core@4.14.1 vnu-jar@26.9.27
-//     PLAYWRIGHT_DIR=DIR node --test test/proof/page.mjs
-//
-// It needs Chromium; firefox-esr and java are used where they are installed. MAINTD names another
-// binary than ./maintd, CHROMIUM another browser than /usr/bin/chromium. A story begins with a real
-// maintd, others take its port later. Timers run only when the test moves them.
+// "make page" installs the npm packages in PLAYWRIGHT_DIR. The rest is Debian's: chromium, and, if
+// they are installed, firefox-esr and java. MAINTD and CHROMIUM name other binaries. In a story, a
+// stand-in takes the port of a real maintd. Time stands still until the test moves it.
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -15,13 +11,11 @@ import http from 'node:http';
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import { after, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import vm from 'node:vm';
 
-const binary = process.env.MAINTD ?? fileURLToPath(new URL('../../maintd', import.meta.url));
-const html = readFileSync(new URL('../../maintenance.html', import.meta.url), 'utf8');
+const binary = process.env.MAINTD ?? './maintd';
+const html = readFileSync('maintenance.html', 'utf8');
 const packages = resolve(process.env.PLAYWRIGHT_DIR ?? '.', 'node_modules');
-const limit = 10000, polling = 20; // milliseconds; no event takes as long as the limit
 
 const { chromium, _bidiFirefox } = createRequire(join(packages, '.'))('playwright-core');
 const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
@@ -32,8 +26,7 @@ const both = Object.keys(browsers);
 after(() => Promise.all(Object.values(browsers).map(browser => browser.close())));
 
 const java = spawnSync('java', ['-version']).status === 0;
-const left = [firefox || 'Firefox (firefox-esr)', java || 'vnu (default-jre-headless)'];
-if (!firefox || !java) console.log(`Left out: ${left.filter(text => / /.test(text)).join(', ')}`);
+test('Firefox takes part', { skip: !firefox && 'firefox-esr is not installed' });
 
 // ---- What answers at the port -------------------------------------------------------------------
 
@@ -55,23 +48,20 @@ async function standIn(port, answer) {
     const isLoad = request.headers['sec-fetch-mode'] === 'navigate';
     log.push(`${isLoad ? 'load' : 'ask'} ${request.method} ${request.url}`);
     request.resume();
-    response.setHeader('Content-Type', 'text/html');
-    response.setHeader('Connection', 'close');
     answer(request, response, isLoad);
   });
   server.listen(port);
   await once(server, 'listening');
-  const stop = async () => {
-    server.close();
-    server.closeAllConnections();
-    await once(server, 'close');
+  const stop = () => {
+    server.close().closeAllConnections();
+    return once(server, 'close');
   };
   const count = word => log.filter(line => line.startsWith(word)).length;
   return { log, server, stop, asks: () => count('ask'), loads: () => count('load') };
 }
 
-const says = (status, body = '', more = {}) => (request, response) =>
-  response.writeHead(status, more).end(body);
+const says = (status, body = '', more = {}) => (request, response) => response
+  .writeHead(status, { 'Content-Type': 'text/html', 'Connection': 'close', ...more }).end(body);
 const down = says(503, html, { 'Retry-After': '120', 'Cache-Control': 'no-store' });
 const sitePage = `<!doctype html><title>The site</title><link rel="icon" href="data:,">
   <p style="height: 3000px">Welcome<p style="height: 3000px" id="part">Part`;
@@ -79,21 +69,23 @@ const site = says(200, sitePage);
 
 // ---- The visitor --------------------------------------------------------------------------------
 
-// Opens a tab. Its clock stands still, or runs 100 times as fast.
-async function openTab(context, trouble, lapse) {
-  context.setDefaultTimeout(limit);
-  if (!lapse) await context.clock.install({ time: 0 }).then(() => context.clock.pauseAt(1000));
-  await context.addInitScript(fast => {
-    const { fetch, setTimeout } = window, { now } = Date, start = now();
-    if (fast) Date.now = () => start + (now() - start) * 100;
-    if (fast) window.setTimeout = (call, wait) => setTimeout(call, wait / 100);
-    window.answered = 0; // as far as the page knows
+// Opens a tab. The page's first waits last 10 s. Its clock stands still, or leaps over every wait.
+async function openTab(context, trouble, leaps) {
+  if (!leaps) await context.clock.install({ time: 0 }).then(() => context.clock.pauseAt(1000));
+  await context.addInitScript(leap => {
+    const { fetch, setTimeout } = window;
+    let now = 0, answers = 0;
+    const sleep = (call, wait) => setTimeout(() => { now += wait; call(); }, wait / 100);
+    if (leap) Date.now = () => now;
+    if (leap) window.setTimeout = (call, wait) => wait < 120000 && sleep(call, wait);
+    Math.random = () => 0.125;
+    window.answered = 0; // how many answers the page has got, once no question is in flight
     window.fetch = (...request) => {
-      const answer = fetch(...request), count = () => { window.answered += 1; };
-      answer.then(count, count);
+      const answer = fetch(...request), count = () => answers += 1;
+      window.answered = answer.then(count, count);
       return answer;
     };
-  }, lapse);
+  }, leaps);
   const page = await context.newPage();
   const expected = /^Failed to load|Security.Policy|settings blocked|U\+0040|Invalid or unexpected/;
   const report = text => expected.test(text) || trouble.push(text);
@@ -105,29 +97,27 @@ async function openTab(context, trouble, lapse) {
 
 const link = page => page.getByRole('link', { name: 'Try again now' });
 const promise = /brings you back by itself/;
-// Moves the page's clock until `done`. The clock may be gone with the page before it can answer.
-async function run(page, done, step = 5000) {
+// Moves the page's clock until `done(answers)`. It stands still while a question is in flight, and
+// a step is shorter than a wait: the page asks nothing more. It may go away meanwhile.
+async function run(page, done) {
+  const gone = error => assert.match(error.message, /destroyed|navigat/i);
   let over = false;
-  const end = Date.now() + limit;
-  done = Promise.resolve(done).finally(() => { over = true; });
-  while (!over && Date.now() < end) {
-    const moved = page.clock.runFor(step).catch(error => {
-      if (!/destroyed|navigat|closed|detached/i.test(error.message)) throw error;
-    });
-    await Promise.race([moved, done]);
+  while (!over) {
+    await page.clock.runFor(5000);
+    over = await page.evaluate(() => window.answered).then(done).catch(gone);
   }
-  assert.ok(over, 'it has come in time');
-  return done;
 }
 
 // Moves the page's clock until the page has got `count` answers more.
 async function letAsk(page, count = 1) {
   const enough = count + await page.evaluate(() => window.answered);
-  await run(page, page.waitForFunction(least => window.answered >= least, enough, { polling }));
+  await run(page, answers => answers >= enough);
 }
 
+// Moves the page's clock until the page knows that the site is back, and waits for the site.
 async function letReturn(page, url) {
-  await run(page, page.waitForEvent('load'));
+  await run(page, () => page.getByText(/^The site is back|^Welcome/).count());
+  await page.getByText('Welcome').waitFor();
   assert.deepEqual([page.url(), await page.title()], [url, 'The site']);
 }
 
@@ -139,25 +129,21 @@ const setHidden = (page, hidden) => page.evaluate(value => {
 
 // A test: maintd answers at `origin`, and a tab is open. `take(answer)` puts a stand-in into the
 // place of the server that has the port, `take()` none.
-function story(name, engines, tell, lapse = false) {
+function story(name, engines, tell, leaps = false) {
   for (const engine of engines)
-    test(`${name} (${engine})`, { timeout: 2 * limit }, async () => {
-      const trouble = [];
+    test(`${name} (${engine})`, { timeout: 60000 }, async t => {
       let now = await startMaintd();
-      const { port } = now;
+      t.after(() => now?.stop());
       const context = await browsers[engine].newContext();
-      try {
-        const page = await openTab(context, trouble, lapse);
-        const take = async answer => {
-          await now?.stop();
-          return now = answer && await standIn(port, answer);
-        };
-        await tell({ page, take, context, origin: `http://127.0.0.1:${port}` });
-        assert.deepEqual(trouble, []);
-      } finally {
-        await context.close();
+      t.after(() => context.close());
+      const trouble = [], { port } = now;
+      const page = await openTab(context, trouble, leaps);
+      const take = async answer => {
         await now?.stop();
-      }
+        return now = answer && await standIn(port, answer);
+      };
+      await tell({ page, take, context, origin: `http://127.0.0.1:${port}` });
+      assert.deepEqual(trouble, []);
     });
 }
 
@@ -187,52 +173,50 @@ for (const [how, arrive] of Object.entries(arrivals))
       const target = address.replace(/#.*/, '');
       assert.deepEqual(log, [`ask GET ${target.replace(/\?.*/, '')}`, `load GET ${target}`]);
       assert.equal(await page.evaluate(() => history.length), entries);
-      if (address !== target) await page.waitForFunction(() => scrollY > 2000, null, { polling });
+      if (address !== target) await page.waitForFunction(() => scrollY > 2000);
     });
 
-for (const [address, code, there = address] of [
+for (const [address, code, there = address, user = ''] of [
   ['/', 200], ['/#part', 401], ['/page#', 403], ['/page?', 404], ['/page?#part', 405],
   ['//a//b#part', 200], ['/p?a&#x', 200], ['/page#part', 302, '/elsewhere#part'],
+  ['/page#part', 200, '/page#part', 'user:secret@'],
 ])
-  story(`${address} is loaded to the letter when it says ${code}`, both, async s => {
-    await s.page.goto(s.origin + address);
+  story(`${user}${address} is loaded to the letter when it says ${code}`, both, async s => {
+    const origin = s.origin.replace('//', `//${user}`);
+    await s.page.goto(origin + address);
     const { log } = await s.take((request, response) =>
       says(log.length < 3 ? code : 200, sitePage, { Location: '/elsewhere' })(request, response));
-    await letReturn(s.page, s.origin + there);
+    await letReturn(s.page, origin + there);
     assert.equal(log[1], `load GET ${address.replace(/#.*/, '')}`);
   });
 
-story('a password in the address is no obstacle', both, async s => {
-  await s.page.goto(`${s.origin.replace('//', '//user:secret@')}/page#part`);
-  await s.take(site);
-  await letReturn(s.page, s.page.url());
-});
-
-story('it asks with cookies and past caches, until the header', both, async ({ page, ...s }) => {
+story('a question shows who asks, and leaves two minutes for a password', both, async s => {
+  const { page } = s;
   await s.context.addCookies([{ name: 'visitor', value: 'known', url: s.origin }]);
   await page.goto(s.origin);
-  let headers;
-  await s.take((request, response) => {
-    ({ headers } = request);
-    response.writeHead(503).write('a body that does not end');
-  });
-  await Promise.all([page.waitForEvent('requestfailed'), letAsk(page)]);
+  const slow = await s.take((request, response) =>
+    slow.asks() === 1 || response.writeHead(503).write('a body that does not end'));
+  const asked = once(slow.server, 'request');
+  await page.clock.runFor(10000);
+  const [{ headers }, response] = await asked;
   assert.deepEqual([headers.cookie, headers['cache-control']], ['visitor=known', 'no-cache']);
+  await link(page).click();
+  await page.dispatchEvent('html', 'visibilitychange');
+  await page.clock.runFor(119000);
+  assert.deepEqual([slow.asks(), response.closed], [1, false]);
+  await Promise.all([page.waitForEvent('requestfailed'), page.clock.runFor(1000)]);
+  await Promise.all([page.waitForEvent('requestfailed'), letAsk(page)]); // the header is enough
 });
 
 story('a service worker that has stored the page does not keep it', both, async s => {
   const worker = `oninstall = () => skipWaiting(); onactivate = e => e.waitUntil(clients.claim());
     onfetch = e => e.respondWith(caches.open('all').then(async cache => {
-      const stored = await cache.match(e.request);
-      if (stored) return stored;
-      const answer = await fetch(e.request);
-      await cache.put(e.request, answer.clone());
-      return answer;
+      if (!await cache.match(e.request)) await cache.put(e.request, await fetch(e.request));
+      return cache.match(e.request);
     }));`;
-  await s.take((request, response) => {
-    if (request.url !== '/worker.js') return site(request, response);
-    says(200, worker, { 'Content-Type': 'text/javascript' })(request, response);
-  });
+  const script = says(200, worker, { 'Content-Type': 'text/javascript' });
+  await s.take((request, response) =>
+    (request.url === '/worker.js' ? script : site)(request, response));
   await s.page.goto(`${s.origin}/first`);
   await s.page.evaluate(() => new Promise(done => {
     navigator.serviceWorker.oncontrollerchange = () => done();
@@ -271,10 +255,10 @@ for (const [what, address, before] of [
 ])
   story(`${what} is waited for`, both, async ({ page, take, origin }) => {
     await page.goto(`${origin}/page`);
-    let pending;
+    let pending, later = 0;
     const slow = await take((request, response, isLoad) => {
       if (isLoad) pending = response;
-      else if (slow.asks() === 5) site(request, pending);
+      else if (pending && ++later === 4) site(request, pending);
       else says(pending ? 200 : before)(request, response);
     });
     const loaded = page.waitForEvent('load');
@@ -284,42 +268,29 @@ for (const [what, address, before] of [
   }, true);
 
 story('the waits grow over loads in vain', both, async ({ page, take, origin }) => {
-  await page.addInitScript(() => { Math.random = () => 0; });
   await page.goto(`${origin}/page#part`);
-  await take((request, response, isLoad) => (isLoad ? down : site)(request, response));
+  const up = await take((request, response, isLoad) => (isLoad ? down : site)(request, response));
   const times = [0];
   while (times.length < 7) {
-    await run(page, page.waitForEvent('load'), 2000);
+    await Promise.all([page.waitForEvent('load'), run(page, () => up.asks() === times.length)]);
     times.push(await page.evaluate(() => Date.now()) / 1000);
   }
-  assert.ok(times[6] - times[5] > 10, `loaded after ${times} s`);
+  assert.ok(times[6] - times[5] > 20, `loaded after ${times} s`);
   await take(site);
   await letReturn(page, `${origin}/page#part`);
-});
-
-story('a password may be typed for two minutes, in peace', both, async ({ page, take, origin }) => {
-  await page.goto(origin);
-  const silent = await take(() => {});
-  const [, response] = await run(page, once(silent.server, 'request'));
-  await page.clock.runFor(105000);
-  await link(page).click();
-  await setHidden(page, false);
-  assert.deepEqual([silent.asks(), response.closed], [1, false]);
-  await Promise.all([page.waitForEvent('requestfailed'), page.clock.runFor(15000)]);
-  await take(down);
-  await letAsk(page);
 });
 
 // ---- How often it asks --------------------------------------------------------------------------
 
 // The page's script without a browser: `answer(seconds)` is the site, time passes at once.
 const script = new vm.Script(/<script>([^]*)<\/script>/.exec(html)[1]);
-async function simulate(until, answer) {
+async function simulate(until, answer, random = Math.random) {
   const start = Date.UTC(2026, 0), timers = [], asked = [], loaded = [];
   let now = start;
   const seconds = () => (now - start) / 1000;
   const self = {
     origin: 'http://site', AbortController, navigator: {}, sessionStorage: {},
+    Math: Object.assign(Object.create(Math), { random }),
     Date: class extends Date { static now() { return now; } },
     document: { URL: '/', querySelector: () => ({ dataset: {} }), addEventListener() {} },
     location: { origin: 'http://site', pathname: '/', replace: () => loaded.push(seconds()) },
@@ -338,29 +309,23 @@ async function simulate(until, answer) {
 }
 const answers = (status, after = null) => ({ status, headers: { get: () => after } });
 
-test('a wait is an eighth of the time so far, give or take half, at random', async () => {
-  const shares = [];
-  for (let i = 0; i < 50; ++i) {
-    const { asked, waits } = await simulate(2000, () => answers(503, '3600'));
-    waits.forEach((wait, k) => shares.push(wait / Math.max(10, (asked[k - 1] ?? 0) / 8)));
-  }
-  const [least, most] = [Math.min(...shares), Math.max(...shares)];
-  assert.ok(least > 0.499 && least < 0.8 && most > 1.4 && most < 1.501, `${least} to ${most}`);
-});
-
-for (const [after, most] of [
-  ['3600', 300], ['60', 60], ['1', 30], ['0', 30], ['-5', 30], [null, 300], ['soon', 300],
-  ['Fri, 01 Jan 2100 00:00:00 GMT', 300], ['Thu, 01 Jan 1970 00:00:00 GMT', 30],
-])
-  test(`Retry-After: ${after} allows waits of ${most} s`, async () => {
-    const { waits } = await simulate(6000, () => answers(503, after));
-    const longest = Math.max(...waits);
-    assert.ok(longest < most + 0.001 && longest > most * 0.8, `${longest} s`);
+for (const [luck, share] of [[0, 0.5], [0.125, 1], [1 - Number.EPSILON, 1.5]])
+  test(`at random, a wait may be ${share} times an eighth of the time so far`, async () => {
+    const { asked, waits } = await simulate(1500, () => answers(503, '3600'), () => luck);
+    const usual = asked.map((_, i) => Math.max(10, (asked[i - 1] ?? 0) / 8));
+    const near = waits.every((wait, i) => Math.abs(wait - share * usual[i]) < 0.01);
+    assert.ok(near && waits.length > 9, `${waits}`);
   });
 
-for (const status of [429, 500, 501, 502, 503, 504, 520, 599])
-  test(`${status} means that it is not back`, async () =>
-    assert.deepEqual((await simulate(100, () => answers(status))).loaded, []));
+for (const [status, after, most] of [
+  [429, '3600', 300], [500, '60', 60], [501, '1', 30], [502, '0', 30], [503, '-5', 30],
+  [504, null, 300], [520, 'soon', 300], [599, 'Fri, 01 Jan 2100 00:00:00 GMT', 300],
+  [503, 'Thu, 01 Jan 1970 00:00:00 GMT', 30],
+])
+  test(`${status} with Retry-After: ${after} means down, with waits up to ${most} s`, async () => {
+    const { waits, loaded } = await simulate(6000, () => answers(status, after));
+    assert.deepEqual([Math.max(...waits).toFixed(2), loaded], [most.toFixed(2), []]);
+  });
 
 test('50,000 visitors that wait for an hour ask fewer than 500 times a second', async t => {
   let asked = 0;
@@ -372,9 +337,9 @@ test('50,000 visitors that wait for an hour ask fewer than 500 times a second', 
 
 test('the median visitor of a two-minute upgrade is back within 10 s', async t => {
   const delays = []; // of visitors that have come when it began
-  while (delays.length < 1001)
+  while (delays.length < 5001)
     delays.push((await simulate(200, time => answers(time < 120 ? 503 : 200))).loaded[0] - 120);
-  const median = delays.sort((a, b) => a - b)[500];
+  const median = delays.sort((a, b) => a - b)[2500];
   assert.ok(median < 10, t.diagnostic(`${median.toFixed(1)} s`));
 });
 
@@ -383,7 +348,7 @@ story('a hidden tab asks only when it is looked at', both, async ({ page, take, 
   await setHidden(page, true);
   const { log } = await take(site);
   await page.clock.runFor(3600000);
-  await page.evaluate(() => dispatchEvent(new Event('online')));
+  await page.dispatchEvent('html', 'online');
   assert.deepEqual(log, []);
   await Promise.all([page.waitForEvent('load'), setHidden(page, false)]);
   assert.equal(page.url(), `${origin}/page#part`);
@@ -391,18 +356,16 @@ story('a hidden tab asks only when it is looked at', both, async ({ page, take, 
 
 for (const type of ['visibilitychange', 'online', 'pageshow'])
   story(`${type} asks at once, not twice in 5 s`, ['Chromium'], async ({ page, take, origin }) => {
-    await page.addInitScript(() => { Math.random = () => 1 - Number.EPSILON; });
     await page.goto(origin);
     const proxy = await take(down);
-    const nudge = () => page.evaluate(name =>
-      [document, window].forEach(target => target.dispatchEvent(new Event(name))), type);
+    const nudge = () => page.dispatchEvent('html', type); // and its document and window
     for (const asks of [0, 1, 2]) {
       await page.clock.runFor(4900);
       await nudge();
       assert.equal(proxy.asks(), asks);
       await page.clock.runFor(200);
       await nudge();
-      await page.waitForFunction(count => window.answered === count, asks + 1, { polling });
+      assert.equal(await page.evaluate(() => window.answered), asks + 1);
     }
   });
 
@@ -412,9 +375,8 @@ story('a network that comes back brings several tabs back', ['Chromium'], async 
   await s.take(site);
   await s.context.setOffline(true);
   for (const tab of tabs) await letAsk(tab);
-  await s.page.clock.runFor(5000);
-  await Promise.all([...tabs.map(tab => tab.waitForEvent('load')), s.context.setOffline(false)]);
-  for (const tab of tabs) assert.equal(await tab.title(), 'The site');
+  const returns = tabs.map(tab => letReturn(tab, `${s.origin}/`));
+  await Promise.all([...returns, s.context.setOffline(false)]);
 });
 
 // ---- The link -----------------------------------------------------------------------------------
@@ -423,25 +385,19 @@ for (const [how, arrive] of Object.entries(arrivals))
   story(`a visitor that ${how} may press the link`, both, async ({ page, take, origin }) => {
     await arrive(page, `${origin}/page?from=here#part`);
     await take();
-    await link(page).focus();
-    await page.keyboard.press('Enter');
+    await link(page).press('Enter');
     await page.getByText(/^Asked at .*\d.*: not back yet\.\s*$/).waitFor(); // and no promise
     await take(down);
     await letAsk(page);
     await page.getByText(/^Asked at .*\d.*: not back yet\. Keep this page open/).waitFor();
     assert.equal(await page.evaluate(() => document.activeElement.innerText), 'Try again now');
-    const { log } = await take(site);
+    const { log, server } = await take(site);
+    await Promise.all([once(server, 'request'), link(page).click({ modifiers: ['Control'] })]);
     await Promise.all([page.waitForEvent('load'), link(page).dblclick()]);
     assert.equal(page.url(), `${origin}/page?from=here#part`);
-    assert.deepEqual(log, ['ask GET /page', 'load GET /page?from=here']);
+    const load = 'load GET /page?from=here';
+    assert.deepEqual(log, [load, 'ask GET /page', load]); // the first in another tab
   });
-
-story('with a modifier, the link opens as usual', ['Chromium'], async s => {
-  await s.page.goto(`${s.origin}/page`);
-  const { server, log } = await s.take(site);
-  await Promise.all([once(server, 'request'), link(s.page).click({ modifiers: ['Control'] })]);
-  assert.deepEqual(log, ['load GET /page']);
-});
 
 // Where the page cannot ask: what stands before its script, and the policy of a proxy.
 for (const [why, before, policy] of [
@@ -528,12 +484,11 @@ for (const [variant, text] of Object.entries(variants)) {
       const runOnly = ['wcag2a', 'wcag2aa', 'wcag2aaa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
       const { violations, passes } = await page.evaluate(run => window.axe.run(run), { runOnly });
       assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes[0].html]), []);
-      const contrast = passes.some(({ id }) => id === 'color-contrast-enhanced'); // 7 to 1
-      assert.ok(contrast || options.forcedColors);
+      assert.ok(options.forcedColors || passes.some(({ id }) => id === 'color-contrast-enhanced'));
     });
 }
 
-test('vnu finds nothing', { skip: !java }, () => {
+test('vnu finds nothing', { skip: !java && 'default-jre-headless is not installed' }, () => {
   const jar = join(packages, 'vnu-jar', 'build', 'dist', 'vnu.jar');
   for (const input of [html, full(html)]) {
     const { status, stdout } = spawnSync('java', ['-jar', jar, '--stdout', '-'], { input });
