@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Roll-outs as README tells them: by its own steps, through each front end that it shows, and what
-the programs that people use say about the page.
+"""Roll-outs as README tells them: by its own steps, and through each front end that it shows. Also
+what the programs that people use say about the page.
 
     rollout.py [row ...]           MAINTD=path tests another binary
     rollout.py --long [row ...]    an upload of 75 seconds through each front end
@@ -8,16 +8,10 @@ the programs that people use say about the page.
 Each row is a process in network, process and mount namespaces of its own (unshare(1)). The ports
 80, 443, 8080 and 8081 are free there, /run and /var/log are empty, and everything that was started
 ends with the row. That is why README's lines run as they stand, several rows run at the same time,
-and the servers of this machine notice nothing. All rows together need these packages of Debian:
-
-    apache2 caddy curl default-jdk-headless git golang-go haproxy hitch iproute2 libnginx-mod-stream
-    libwww-perl monitoring-plugins-basic nftables nginx nodejs npm openssl php-cli procps
-    python3-grpcio python3-kubernetes python3-pip python3-requests python3-websockets socat squid
-    stunnel4 systemd-container varnish wget
+and the servers of this machine notice nothing. .ci/run installs the packages that the rows need.
 """
-
 import collections, concurrent.futures, dataclasses, http.client, json, os, pathlib, re, signal
-import socket, ssl, subprocess, sys, time, types
+import socket, ssl, subprocess, sys, time, traceback, types
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FRONT_ENDS = ROOT / "test/proof/front_ends"
@@ -30,11 +24,6 @@ LINES, NOTES, FAULTS = [], [], []  # in a row: its lines in the table, and what 
 class Broken(Exception):
     """A row cannot go on."""
 
-def absent(text):
-    """Notes that something is not installed, which is a fault where all is installed."""
-    (FAULTS if os.environ.get("CI") else NOTES).append(
-        f"SKIPPED: {text} (rollout.py begins with a list of the packages)")
-
 def expect(results, wanted, when):
     others = collections.Counter(results)
     if not others.pop(wanted, 0) or others:
@@ -44,6 +33,12 @@ def run(*command, timeout=120):
     """Runs a command to its end, and returns it with what it printed."""
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           stdin=subprocess.DEVNULL, errors="replace", timeout=timeout)
+
+def shell(commands, *prefix):
+    """Runs lines of bash, none of which may fail."""
+    done = run(*prefix, "bash", "-euc", commands)
+    if done.returncode:
+        raise Broken(f"status {done.returncode} of {commands}:\n{done.stdout}")
 
 def eventually(happens, what, seconds=20):
     end = time.monotonic() + seconds
@@ -76,9 +71,8 @@ class Server:
 
     def wait_until(self, happens):
         eventually(lambda: self.process.poll() is not None or happens(), f"{self.name} is to start")
-        if self.process.returncode is not None:  # 127: the shell has not found the program
-            error = FileNotFoundError if self.process.returncode == 127 else Broken
-            raise error(f"{self.name} did not start, or ended:\n{self.log.read_text()}")
+        if self.process.returncode is not None:
+            raise Broken(f"{self.name} did not start, or ended:\n{self.log.read_text()}")
 
     def listens(self, port):
         """Whether somebody listens on the port. Connecting would be a visit."""
@@ -138,10 +132,9 @@ def visit(door, method="GET", path="/", size=0, pause=0.0, pieces=1):
             return what
     return f"{answer.status} {answer.reason} of its own, with a body of {len(body)} bytes"
 
-def see(what, when, door, *requests):
+def see(what, when, door):
     """Expects that visitors see the site, or the page."""
-    requests = requests or (("GET",), ("HEAD", "/head"))
-    expect([visit(door, *request) for request in requests * (40 // len(requests))], what, when)
+    expect([visit(door, *request) for request in (("GET",), ("HEAD", "/head")) * 20], what, when)
 
 def times(count, workers, *request):
     def cell(door):
@@ -182,32 +175,32 @@ def matrix(label, door, known, port):
     """Adds a line to the table, with maintd on the port. What goes wrong has to be known as a fault
     of the front end, and has to go wrong with nginx in maintd's place, too."""
     def ask(server):
+        """Returns what visitors got, or None if all of them got the page."""
         with server:
             found = collections.Counter(MATRIX[name](door))
-        return found.total(), found.total() - found["page"], dict(found.most_common(3))
+        return found if set(found) != {"page"} else None
 
     cells = []
     for name in COLUMNS:
-        total, bad, found = ask(maintd(port))
-        if 0 < bad <= total // 100:  # perhaps the machine stood still
+        found = ask(maintd(port))
+        if found and found["page"] >= 0.99 * found.total():  # perhaps the machine stood still
             NOTES.append(f"{label}, {name}: asked once more, because of {found}")
-            total, bad, found = ask(maintd(port))
-        cells.append(f"{bad}/{total}*" if bad else "ok")
-        if bad:
+            found = ask(maintd(port))
+        if found:
             with_nginx = (ask(nginx("stand_in", f"listen {port};", "503"))
-                          for _ in range(20 if name in known else 1))
-            again = next((found for _, bad, found in with_nginx if bad), None)
+                          for _ in range(60 if name in known else 1))
+            again = next(filter(None, with_nginx), None)
             (NOTES if name in known and again else FAULTS).append(
                 f"{label}, {name}: {found}, and with nginx in maintd's place "
                 f"{again or 'whole pages'}. {known.get(name, '')}")
+        cells.append(f"{found.total() - found['page']}/{found.total()}*" if found else "ok")
     LINES.append(f"{label:24}" + "".join(f"{cell:>9}" for cell in cells))
 
 class Load:
-    """A few visitors who come again and again, and what they are to get in each phase."""
+    """A few visitors who come again and again, each with a request of its own."""
 
     def __init__(self, door, *requests):
         self.door, self.visits, self.over = door, [], False  # visits: (begin, end, result)
-        self.begin, self.wanted, self.when = 0, "", ""
         self.pool = concurrent.futures.ThreadPoolExecutor(len(requests))
         for request in requests:
             self.pool.submit(self.come, *request)
@@ -219,24 +212,18 @@ class Load:
             self.visits.append((begin, time.monotonic(), result))
             time.sleep(0.002)
 
-    def phase(self, wanted="", when=""):
-        """Ends a phase, and begins one in which visitors are to get what is wanted, or anything."""
+    def see(self, what, when, count=50, seconds=0):
+        """Expects what visitors see who come from now on, until so many of them have come."""
         now = time.monotonic()
-        if self.wanted:
-            expect([result for begin, end, result in self.visits
-                    if self.begin <= begin and end <= now], self.wanted, self.when)
-        self.begin, self.wanted, self.when = now, wanted, when
-
-    def wait_for(self, result, more=50):
-        seen = len(self.visits)
-        eventually(lambda: sum(visit[2] == result for visit in self.visits[seen:]) >= more,
-                   f"visitors are to see the {result}")
+        time.sleep(seconds)
+        eventually(lambda: sum(begin >= now for begin, *_ in self.visits) >= count,
+                   f"{count} visits {when}")
+        expect([result for begin, _, result in self.visits if begin >= now], what, when)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.phase()
         self.over = True
         self.pool.shutdown()
 
@@ -311,14 +298,9 @@ def proxy_row(name, front):
     proxy = front.start()
     eventually(lambda: visit(door) == "site", "the site is to answer through the front end")
     with maintd(8080), Load(door, *requests) as load:
-        load.phase("site", "before the stop of the site")
-        load.wait_for("site")
-        time.sleep(2)  # as README says
-        load.phase()
+        load.see("site", "before the stop of the site", seconds=2)  # as README says
         site.stop(signal.SIGQUIT)
-        load.phase("page", "while maintd serves")
-        see("page", "from the stop of the site on", door, *requests)
-        load.wait_for("page")
+        load.see("page", "from the stop of the site on")
     # A request that the site has begun to read when it stops may be lost.
     lost = [result for *_, result in load.visits if result not in ("site", "page")]
     if len(lost) > len(requests):
@@ -327,15 +309,13 @@ def proxy_row(name, front):
         if not front.wrong and (front.in_place or not place):
             matrix(name + place, door, front.known, port)
     with maintd(8080) as own, Load(door, *requests) as load:
-        load.wait_for("page")
+        load.see("page", "before the start of the site")
         nginx("site", "listen 8081;")
         if front.notices:
             eventually(lambda: visit(door) == "site", "it asks the site again", front.notices)
-        load.phase("site", "after the start of the site")
-        see("site", "from the start of the site on", door, *requests)
-        time.sleep(2)  # as README says
+        load.see("site", "from the start of the site on", seconds=2)  # as README says
         own.stop()
-        see("site", "after maintd has ended", door, *requests)
+        load.see("site", "after maintd has ended")
     expect({result for *_, result in load.visits} - {"page"}, "site", "in all")
     if proxy.process.poll() is not None:
         FAULTS.append(f"the front end has ended:\n{proxy.log.read_text()}")
@@ -356,20 +336,16 @@ def tls_row(name, front):
 
 def nftables_row():
     """The servers are behind a wire, and send all visitors but one to maintd."""
-    def shell(commands, *prefix):
-        if (done := run(*prefix, "bash", "-euc", commands)).returncode:
-            raise Broken(f"{commands}: {done.stdout}")
     shell("""
         ip netns add server
         ip link add wire type veth peer name eth0 netns server
         ip link set wire up
         ip -n server link set eth0 up
-        for address in 192.0.2.8/24 192.0.2.7/24 2001:db8::8/64; do
-            ip address add $address dev wire nodad
-        done
-        for address in 192.0.2.1/24 2001:db8::1/64; do
-            ip -n server address add $address dev eth0 nodad
-        done""")
+        ip address add 192.0.2.8/24 dev wire
+        ip address add 192.0.2.7/24 dev wire
+        ip address add 2001:db8::8/64 dev wire nodad
+        ip -n server address add 192.0.2.1/24 dev eth0
+        ip -n server address add 2001:db8::1/64 dev eth0 nodad""")
     Server.prefix = ["ip", "netns", "exec", "server"]
     visitor, operator = Door(80, "192.0.2.1"), Door(80, "192.0.2.1", "192.0.2.7")
     nginx("site", "listen 80; listen [::]:80;")
@@ -431,19 +407,14 @@ def straight_row():
     for number in range(10):
         visitors = ("GET",), ("GET", "/a"), ("HEAD",), ("POST", "/", 300_000)
         with Load(sites[number % 2][0], *visitors) as load, maintd(80, "waiting") as own:
-            load.phase("site", "while maintd waits")
-            load.wait_for("site", 200)
-            load.phase()
+            load.see("site", "while maintd waits", 200)
             site.stop((signal.SIGQUIT, signal.SIGTERM)[number // 2 % 2])
             own.wait_until(lambda log=own.log: "serving" in log.read_text())
-            load.phase("page", "while maintd serves")
-            load.wait_for("page", 200)
+            load.see("page", "while maintd serves", 200)
             load.door, listen = sites[(number + 1) % 2]  # maintd has waited for either
-            load.phase()
             own.stop()
             site = nginx("site", listen)
-            load.phase("site", "after the start of the site")
-            load.wait_for("site", 200)
+            load.see("site", "after the start of the site", 200)
         page = min(end for _, end, what in load.visits if what == "page")
         gaps.append(page - max(begin for begin, end, what in load.visits
                                if what == "site" and end < page))
@@ -467,7 +438,7 @@ def systemd_row():
                  "--register=no", "--keep-unit", f"--bind-ro={HERE}/out:/usr/local/bin",
                  f"--bind={HERE}/out:/out", "systemd.run=/out/lines", "systemd.firstboot=off")
     if not os.path.exists("out/printed"):
-        return absent(f"systemd does not boot here: {booted.stdout[-500:]}")
+        raise Broken(f"systemd does not boot here: {booted.stdout[-500:]}")
     printed = pathlib.Path("out/printed").read_text()
     for expected in ("Running as unit: maintd", "Server: maintd", "answered in", "Deactivated"):
         if expected not in printed:
@@ -501,9 +472,7 @@ def clients_row():
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         for (name, _, pattern), (status, text, after) in zip(clients, pool.map(ask, clients)):
             read = re.search(pattern, f"{text}\n{after}", re.M)
-            if status == 127 or "No module named" in text:
-                absent(f"{name}: {text}")
-            elif read is None:
+            if read is None:
                 FAULTS.append(f"{name}: no '{pattern}' in {text}\n{after}")
             else:
                 NOTES.append(f"{name:20} {status:3} {after:>10}  {' '.join(read[0].split())}")
@@ -513,46 +482,39 @@ def clients_row():
 def inside(name):
     """Runs a row in its namespaces, and prints what it found."""
     front = FRONTS.get(name)
-    prepared = run("bash", "-euc", """
-        for place in /run /dev/shm /var/log /var/lib/nginx /etc/ssl/private; do
-            [ ! -d $place ] || mount -t tmpfs tmpfs $place
-        done
-        ip link set lo up
-        mkdir -m 777 /run/rollout
-        ln -s /etc/ssl/private/site.pem /run/rollout
-        head -c 30000000 /dev/zero >/run/rollout/upload
-        openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=example \\
-            -keyout /etc/ssl/private/site.pem -out /etc/ssl/private/site.pem""")
-    prepared.check_returncode()
-    os.chdir(HERE)
-    pathlib.Path("page.html").write_bytes(PAGE + b" " * (front.padding if front else 0))
     try:
+        shell("""
+            for place in /run /dev/shm /var/log /var/lib/nginx /etc/ssl/private; do
+                [ ! -d $place ] || mount -t tmpfs tmpfs $place
+            done
+            ip link set lo up
+            mkdir -m 777 /run/rollout
+            ln -s /etc/ssl/private/site.pem /run/rollout
+            head -c 30000000 /dev/zero >/run/rollout/upload
+            openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=example \\
+                -keyout /etc/ssl/private/site.pem -out /etc/ssl/private/site.pem""")
+        os.chdir(HERE)
+        pathlib.Path("page.html").write_bytes(PAGE + b" " * (front.padding if front else 0))
         if front:
             (tls_row if front.port == 443 else proxy_row)(name, front)
         else:
             globals()[f"{name}_row"]()
-    except (FileNotFoundError, ModuleNotFoundError) as error:
-        if "/" in (getattr(error, "filename", None) or ""):
-            raise
-        absent(str(error))
-    except (Broken, ValueError, subprocess.TimeoutExpired) as broken:
-        FAULTS.append(str(broken))
+    except Exception as error:
+        FAULTS.append(str(error) if isinstance(error, Broken) else traceback.format_exc())
     if front and front.wrong:
         told = [fault for fault in FAULTS if "from the st" in fault]
         LINES.append(f"{name:24}ok, it goes wrong as README says: {told[:1]}")
         FAULTS[:] = [] if told else ["README says that this goes wrong"]
-    skipped = any(note.startswith("SKIPPED") for note in NOTES)
-    LINES[:] = LINES or [f"{name:24}{'FAULT' if FAULTS else 'skipped' if skipped else 'ok'}"]
-    NOTES.extend(f"FAULT: {fault}" for fault in FAULTS)
-    print(*LINES, *(f"    {note}" for note in NOTES), sep="\n")
+    print(*LINES or [f"{name:24}{'FAULT' if FAULTS else 'ok'}"], *(f"    {x}" for x in NOTES),
+          *(f"    FAULT: {x}" for x in FAULTS), sep="\n")
     sys.exit(bool(FAULTS))
 
 def outside(name):
     """Runs a row in new namespaces, with the programs of Debian's packages."""
     return run("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/nagios/plugins",
-               f"CI={os.environ.get('CI', '')}", f"MAINTD={MAINTD}", "timeout", "-v", "900",
-               "unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc",
-               "python3", __file__, "--inside", name, *["--long"] * LONG, timeout=None)
+               f"MAINTD={MAINTD}", "timeout", "-v", "900", "unshare", "--net", "--pid", "--mount",
+               "--fork", "--kill-child", "--mount-proc", "python3", __file__, "--inside", name,
+               *["--long"] * LONG, timeout=None)
 
 def main():
     names = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
