@@ -10,14 +10,6 @@ namespace {
 // A POST that announces more than it sends, so that its connection stays open after the response.
 const std::string unfinished = "POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n";
 
-// Whether `process` uses less than this share of a core, measured for a third of a second.
-bool uses_less_than(double share, const Process& process) {
-    const auto start = Clock::now();
-    const double before = process.cpu_seconds();
-    std::this_thread::sleep_for(300ms);
-    return process.cpu_seconds() - before < share * seconds_since(start);
-}
-
 // Connects `count` clients, each of which sends one of the `openings`, and no more.
 std::vector<Client> crowd(std::uint16_t port, std::size_t count,
                           const std::vector<std::string>& openings, int receive_buffer = 0) {
@@ -53,7 +45,7 @@ TEST_CASE("clients that abort leave nothing behind") {
     }
     CHECK(eventually([&] { return maintd.descriptors() == before; }));
     CHECK(visit(maintd.port).body() == file_content(file.path));
-    CHECK(uses_less_than(0.02, maintd));
+    CHECK(maintd.uses_less_than(0.02));
 }
 
 TEST_CASE("1,024 connections fit, and each client beyond evicts the oldest") {
@@ -79,7 +71,7 @@ TEST_CASE("1,024 connections fit, and each client beyond evicts the oldest") {
     CHECK(eventually([&] { return clients[1].readable(0ms); }));
     CHECK(remove_evicted(clients) == 2);
     CHECK(remove_evicted(newcomers) == 0);
-    CHECK(uses_less_than(0.02, maintd));
+    CHECK(maintd.uses_less_than(0.02));
 
     clients.clear();
     newcomers.clear();
@@ -97,7 +89,7 @@ TEST_CASE("if descriptors run out, the oldest clients are evicted and a visitor 
     CHECK(seconds_since(start) < 2);
     CHECK(remove_evicted(clients) > 110 - 85);  // 40 descriptors and a few more are in use.
     CHECK(clients.size() > 70);
-    CHECK(uses_less_than(0.02, maintd));
+    CHECK(maintd.uses_less_than(0.02));
     CHECK(is_whole(clients.back().ask(" HTTP/1.1\r\n\r\n"), built_in_page()));
 }
 
@@ -108,7 +100,7 @@ TEST_CASE("if there is no descriptor and no client to evict, new clients wait") 
     const rlimit none{3, usual.rlim_max};
     REQUIRE(prlimit(maintd.pid, RLIMIT_NOFILE, &none, nullptr) == 0);
     std::vector<Client> clients = crowd(maintd.port, 10, {get});
-    CHECK(uses_less_than(0.1, maintd));
+    CHECK(maintd.uses_less_than(0.1));
     CHECK(remove_evicted(clients) == 0);
     REQUIRE(prlimit(maintd.pid, RLIMIT_NOFILE, &usual, nullptr) == 0);
     for (Client& client : clients) CHECK(is_whole(client.receive_all(), built_in_page()));

@@ -227,6 +227,13 @@ struct Process {
         return count;
     }
     double cpu_seconds() const { return std::stod(file_content(proc("/schedstat"))) / 1e9; }
+    // Whether it uses less than this share of a core, measured for 0.3 s.
+    bool uses_less_than(double share) const {
+        const auto start = Clock::now();
+        const double before = cpu_seconds();
+        std::this_thread::sleep_for(300ms);
+        return cpu_seconds() - before < share * seconds_since(start);
+    }
 
     Channel output = open_pipe(), errors;
     pid_t pid;

@@ -32,16 +32,14 @@ bool is_silent_in_steps(Client& client) {
 
 TEST_CASE("a client can send an upload of any size and form, and then gets the page") {
     const Maintd maintd;
-    const std::vector<std::string> requests{
-        upload("POST", 1),
-        upload("POST", 100'000),
-        upload("PUT", 1'000'000),
-        upload("GET", 100'000),
-        upload("POST", 10'000'000),
-        chunked_upload(1, 5, "5"),
-        chunked_upload(1000, 10, "a"),
-        chunked_upload(50, 64'000, "fa00"),
-    };
+    const std::vector<std::string> requests{upload("POST", 1),
+                                            upload("POST", 100'000),
+                                            upload("PUT", 1'000'000),
+                                            upload("GET", 100'000),
+                                            upload("POST", 10'000'000),
+                                            chunked_upload(1, 5, "5"),
+                                            chunked_upload(1000, 10, "a"),
+                                            chunked_upload(50, 64'000, "fa00")};
     const auto replies = together(static_cast<int>(requests.size()), [&](int i) {
         Client client(maintd.port);
         return client.send(requests[static_cast<std::size_t>(i)]) ? client.receive_all() : Reply{};

@@ -69,9 +69,7 @@ void withstand(const char* name, const std::string& page, int open, unsigned lon
     CHECK(most_kernel < kernel + 800'000);
 
     CHECK(eventually([&] { return maintd.descriptors() == descriptors; }));
-    const double cpu = maintd.cpu_seconds();
-    std::this_thread::sleep_for(1s);  // not a wait: the second in which nothing may happen
-    CHECK(maintd.cpu_seconds() - cpu < 0.05);
+    CHECK(maintd.uses_less_than(0.05));
     CHECK(is_whole(visit(maintd.port), page));
     CHECK(last_count(maintd.stop()) >= answered + visits);
 }
