@@ -19,9 +19,10 @@ Exit attempt(std::vector<std::string> arguments, const std::function<void()>& pr
 }
 
 // Checks that maintd printed nothing but `text` on one line, and ended with `status`. musl has
-// other words than glibc for two errors.
+// other words than glibc for three errors.
 void check_error(Exit exit, int status, const std::string& text) {
     for (const auto& [musl, glibc] : {std::pair{"Address in use", "Address already in use"},
+                                      {"Out of memory", "Cannot allocate memory"},
                                       {"Address not available", "Cannot assign requested address"}})
         if (const auto at = exit.errors.find(musl); at != std::string::npos)
             exit.errors.replace(at, strlen(musl), glibc);
@@ -192,6 +193,16 @@ TEST_CASE("a page that names its charset gets a header without one") {
         CHECK(visit(Maintd({file.path}).port)
                   .has_field("Content-Type: text/html"s + (is_named ? "" : "; charset=utf-8")));
     }
+}
+
+TEST_CASE("if memory runs out at the start, that is an error: one line and status 1") {
+    const TemporaryFile file(std::string(16 * MiB, 'm'));
+    const rlimit limit{20'000 << 10, 20'000 << 10};
+    const auto limit_memory = [&] { setrlimit(RLIMIT_AS, &limit); };
+    if (attempt({"-V"}, limit_memory).status == 0)
+        check_error(attempt({file.path}, limit_memory), 1, "memory: Cannot allocate memory");
+    else
+        WARN("a sanitized binary cannot be loaded: this has not been tested");
 }
 
 // ---- Wrong values -------------------------------------------------------------------------------

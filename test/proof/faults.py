@@ -8,7 +8,7 @@ ends it, makes it spin or leak, and no client is lost but the one whose own conn
 usage: faults.py [-x] [text]...    -x: end at the first failure; text: how a case's name begins
 """
 import collections, concurrent.futures, contextlib, errno, fcntl, itertools, os, pathlib, pty, re
-import resource, select, shutil, socket, subprocess, sys, tempfile, termios, time
+import select, shutil, socket, subprocess, sys, tempfile, termios, time
 
 MAINTD = os.path.abspath(os.environ.get("MAINTD", "./maintd"))
 FOLDER = tempfile.TemporaryDirectory()
@@ -207,19 +207,6 @@ def evicting(call, error, when, expected):
         assert answered == (expected and b"HTTP/1.1 503"), f"the oldest client gets {answered}"
         server.stop()
 
-def little_memory():
-    """From too little memory for main() up to enough: never more than one clear line."""
-    refusals = 0
-    for size in range(1_000_000, 60_000_000, 300_000):
-        server = Server(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)))
-        if server.serves():
-            assert refusals, "the limit is never reached in main()"
-            return server.stop()
-        if refusals or server.process.returncode == 1:  # With less it ends before main().
-            server.ends(1, "maintd: memory: Cannot allocate memory\n")
-            refusals += 1
-    raise AssertionError("it never serves")
-
 def one_byte_at_a_time():
     library = os.path.abspath("test/proof/one_byte.so")
     with Server(env={**os.environ, "LD_PRELOAD": library}) as server:
@@ -288,7 +275,6 @@ def cases():
                 yield f"{judge.__name__}: {name} {error} {each}", judge, name, error, when, expected
     places = {f"{name} {i + 1}" for name in set(calls) - elsewhere for i in range(calls[name])}
     assert places <= tested, f"the table lacks {places - tested}"
-    yield "little memory", little_memory
     if os.path.basename(MAINTD) == "maintd":  # A static binary preloads nothing.
         yield "one byte at a time", one_byte_at_a_time
 
