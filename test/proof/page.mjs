@@ -52,10 +52,7 @@ async function standIn(port, answer) {
   });
   server.listen(port);
   await once(server, 'listening');
-  const stop = () => {
-    server.close().closeAllConnections();
-    return once(server, 'close');
-  };
+  const stop = () => new Promise(done => { server.close(done).closeAllConnections(); });
   const count = word => log.filter(line => line.startsWith(word)).length;
   return { log, server, stop, asks: () => count('ask'), loads: () => count('load') };
 }
@@ -97,8 +94,9 @@ async function openTab(context, trouble, leaps) {
 
 const link = page => page.getByRole('link', { name: 'Try again now' });
 const promise = /brings you back by itself/;
-// Moves the page's clock until `done(answers)`. It stands still while a question is in flight, and
-// a step is shorter than a wait: the page asks nothing more. It may go away meanwhile.
+
+// Moves the page's clock until `done(answers)` is true, but not while a question is in flight. A
+// step is shorter than a wait, so no question follows. The page may go away meanwhile.
 async function run(page, done) {
   const gone = error => assert.match(error.message, /destroyed|navigat/i);
   let over = false;
@@ -131,7 +129,7 @@ const setHidden = (page, hidden) => page.evaluate(value => {
 // place of the server that has the port, `take()` none.
 function story(name, engines, tell, leaps = false) {
   for (const engine of engines)
-    test(`${name} (${engine})`, { timeout: 60000 }, async t => {
+    test(`${name} (${engine})`, { timeout: 30000 }, async t => {
       let now = await startMaintd();
       t.after(() => now?.stop());
       const context = await browsers[engine].newContext();
@@ -190,8 +188,7 @@ for (const [address, code, there = address, user = ''] of [
     assert.equal(log[1], `load GET ${address.replace(/#.*/, '')}`);
   });
 
-story('a question shows who asks, and leaves two minutes for a password', both, async s => {
-  const { page } = s;
+story('it asks with cookies, past caches, for two minutes', both, async ({ page, ...s }) => {
   await s.context.addCookies([{ name: 'visitor', value: 'known', url: s.origin }]);
   await page.goto(s.origin);
   const slow = await s.take((request, response) =>
@@ -202,7 +199,7 @@ story('a question shows who asks, and leaves two minutes for a password', both, 
   assert.deepEqual([headers.cookie, headers['cache-control']], ['visitor=known', 'no-cache']);
   await link(page).click();
   await page.dispatchEvent('html', 'visibilitychange');
-  await page.clock.runFor(119000);
+  await page.clock.runFor(119000); // in which the visitor may type a password
   assert.deepEqual([slow.asks(), response.closed], [1, false]);
   await Promise.all([page.waitForEvent('requestfailed'), page.clock.runFor(1000)]);
   await Promise.all([page.waitForEvent('requestfailed'), letAsk(page)]); // the header is enough
@@ -326,6 +323,11 @@ for (const [status, after, most] of [
     const { waits, loaded } = await simulate(6000, () => answers(status, after));
     assert.deepEqual([Math.max(...waits).toFixed(2), loaded], [most.toFixed(2), []]);
   });
+
+test('a load that leaves the page open is followed by a minute without a question', async () => {
+  const { asked, loaded } = await simulate(300, () => answers(200));
+  assert.ok(loaded.length === 1 && asked[1] - loaded[0] > 60, `${loaded}; ${asked}`);
+});
 
 test('50,000 visitors that wait for an hour ask fewer than 500 times a second', async t => {
   let asked = 0;
