@@ -3,10 +3,10 @@
 #
 #     test/proof/places.sh [WORD]    all of them, the quick ones, or those whose line contains WORD
 #
-# The script is run by root, three places at a time. Every place begins in its own copy of a tree in
-# which all is compiled. It has namespaces of its own, without a network, so that it cannot disturb
-# this machine, and its processes end with it. A place for which a tool is missing has failed, and
-# names the package.
+# The script is run by root, three places at a time, because the tests wait most of the time. Every
+# place begins in its own copy of a tree in which all is compiled. It has namespaces of its own, so
+# that it cannot disturb this machine, and its processes end with it. A place for which a tool is
+# missing has failed, and names the package.
 set -euo pipefail
 source=$(cd "$(dirname "$0")/../.." && pwd)
 shared=${shared-$(mktemp -d)} # by all places; each has a directory $work of its own
@@ -24,20 +24,17 @@ needs() { # PROGRAM=PACKAGE...
 }
 
 fail() {
-    echo "$*"
+    echo "$*" >&2
     exit 1
 }
 
 readme_line() { # PATTERN
-    local line
-    line=$(sed -n "s|^ *\($1\)\$|\1|p" "$source/README")
-    [ "$(grep -c . <<<"$line")" = 1 ] || fail "not one line of README is like '$1': $line"
-    echo "$line"
+    sed -n "s|^ *\($1\)\$|\1|p" "$source/README" | grep . || fail "README has no line like '$1'"
 }
 
-# Waits until the maintd that writes this log serves, and visits it.
+# Waits until the maintd that writes this log serves, and visits it. The log may not exist yet.
 visit() { # LOG PORT
-    timeout 60 grep -q 'maintd: serving' <(tail -n +1 -f "$1") || fail "not serving: $(cat "$1")"
+    timeout 60 grep -q 'maintd: serving' <(tail -n +1 -F "$1") || fail "not serving: $(cat "$1")"
     curl -sS --max-time 30 "http://127.0.0.1:$2/any/path" | cmp - "$source/maintenance.html"
 }
 
@@ -51,12 +48,12 @@ container_file() {
     entry=$(readme_line 'ENTRYPOINT .*' | sed 's/^ENTRYPOINT \[//; s/\]$//; s/[",]/ /g')
     read -ra words <<<"$entry"
     unshare --pid --fork chroot "$work/root" "${words[@]}" 2>container.log &
-    started=$!
+    engine=$!
     visit container.log 8080
-    maintd=$(pgrep -P "$started")
+    maintd=$(pgrep -P "$engine")
     grep "^NSpid:.*[^0-9]1$" "/proc/$maintd/status" || fail "it is not process 1"
     kill "$maintd"
-    wait "$started"
+    wait "$engine"
     grep "1 request answered" container.log
 }
 
@@ -78,7 +75,7 @@ nohup_line() {
 
 # A part of the tests, which were compiled for this machine.
 serves() { # MAINTD [PROGRAM]
-    MAINTD=$1 MAINTD_WRAPPER=${2-} ./test/run '~[.]' -# '[#uploads]'
+    MAINTD=$1 MAINTD_WRAPPER=${2-} ./test/run -# '[#uploads]'
 }
 
 builds() { # MAKE [FLAGS]
@@ -94,7 +91,6 @@ builds() { # MAKE [FLAGS]
 # Where clang is the only compiler, it is c++.
 only_clang() {
     needs clang++=clang
-    local each
     for each in /usr/bin/*-gnu-{g++,gcc}*; do mount --bind /dev/null "$each"; done
     ln -s "$(command -v clang++)" "$work/c++"
     PATH=$work:$PATH builds make
@@ -123,7 +119,6 @@ compiles_for_macos() {
 
 # ---- Places for the tests -----------------------------------------------------------------------
 
-# The whole of the tests, with a static binary for musl.
 tests_musl() { # MACHINE
     with_zig "$1-linux-musl" static
     echo "note: $(stat -c %s maintd-static) bytes"
@@ -178,14 +173,15 @@ run_place() { # NAME FUNCTION ARGUMENTS...
         >"$work/log" 2>&1 || result=FAIL
     {
         echo "$result $1"
-        grep -E '^(note|test/[a-z_]+): ' "$work/log" | grep -v ': All tests passed' || true
+        grep -aE '^(note|test/[a-z_]+): ' "$work/log" | grep -av ': All tests passed' || true
         [ "$result" = ok ] || tail -n 60 "$work/log"
     } | sed '2,$ s/^/     /'
     [ "$result" = ok ] || echo "$1" >>"$shared/failures"
     rm -rf --one-file-system "$work"
 }
 
-# Runs a function of the above in namespaces of its own, if its line contains the given word.
+# Runs a function of the above in namespaces of its own, if its line contains the given word. A
+# place that downloads something is not offline.
 place() { # NAME FUNCTION ARGUMENTS...
     [[ $1 == *"$word"* ]] || return 0
     while [ "$(jobs -rp | wc -l)" -ge 3 ]; do wait -n || true; done
@@ -194,11 +190,10 @@ place() { # NAME FUNCTION ARGUMENTS...
 
 if [ "${1-}" = --inside ]; then
     ip link set lo up # A network of its own begins switched off.
-    shift
     cp -a "$shared/tree" "$work"
     cd "$work/tree"
     install -D maintd-static "$work/root/maintd" # an empty root but for maintd
-    "$@"
+    "${@:2}"
     exit
 fi
 
@@ -215,6 +210,7 @@ trap 'exit 130' INT TERM HUP
 cp -a "$source" "$shared/tree" # with what is compiled already
 make -s -C "$shared/tree" static test/run
 
+# What takes longest begins first.
 offline=yes
 offline='' place "tests: musl, static" tests_musl x86_64
 place "tests: two checkouts at a time" tests_twice
