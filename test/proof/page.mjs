@@ -52,7 +52,10 @@ async function standIn(port, answer) {
   });
   server.listen(port);
   await once(server, 'listening');
-  const stop = () => new Promise(done => { server.close(done).closeAllConnections(); });
+  const stop = () => new Promise(done => {
+    server.close(done);
+    server.closeAllConnections();
+  });
   const count = word => log.filter(line => line.startsWith(word)).length;
   return { log, server, stop, asks: () => count('ask'), loads: () => count('load') };
 }
