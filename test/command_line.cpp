@@ -13,7 +13,8 @@ constexpr std::size_t MiB = 1 << 20;
 
 bool has_ipv6() { return file_content("/proc/net/if_inet6").find(" lo\n") != ""s.npos; }
 
-Exit attempt(std::vector<std::string> arguments, const std::function<void()>& prepare = {}) {
+Exit attempt(std::vector<std::string> arguments,
+             const std::function<void()>& prepare = {}) {
     arguments.insert(arguments.begin(), maintd_path());
     return run(std::move(arguments), prepare);
 }
@@ -21,9 +22,10 @@ Exit attempt(std::vector<std::string> arguments, const std::function<void()>& pr
 // Checks that maintd printed nothing but `text` on one line, and ended with `status`. musl has
 // other words than glibc for three errors.
 void check_error(Exit exit, int status, const std::string& text) {
-    for (const auto& [musl, glibc] : {std::pair{"Address in use", "Address already in use"},
-                                      {"Out of memory", "Cannot allocate memory"},
-                                      {"Address not available", "Cannot assign requested address"}})
+    for (const auto& [musl, glibc] :
+         {std::pair{"Address in use", "Address already in use"},
+          {"Out of memory", "Cannot allocate memory"},
+          {"Address not available", "Cannot assign requested address"}})
         if (const auto at = exit.errors.find(musl); at != std::string::npos)
             exit.errors.replace(at, strlen(musl), glibc);
     CHECK(exit.output + exit.errors == "maintd: " + text + "\n");
@@ -40,8 +42,9 @@ void give_up_rights() {
 std::string first_line(const std::string& host, std::uint16_t port,
                        const std::string& page = "maintenance.html") {
     const std::string size = std::to_string(file_content(page).size());
-    return "maintd: serving " + (page == "maintenance.html" ? "the built-in page" : page) + " (" +
-           size + " bytes) on http://" + host + ":" + std::to_string(port) + "/" +
+    return "maintd: serving " +
+           (page == "maintenance.html" ? "the built-in page" : page) + " (" + size +
+           " bytes) on http://" + host + ":" + std::to_string(port) + "/" +
            (host == "localhost" ? " (every address)" : "");
 }
 
@@ -49,20 +52,25 @@ std::string first_line(const std::string& host, std::uint16_t port,
 
 // ---- What each option does ----------------------------------------------------------------------
 
-TEST_CASE("standard output gets help (-h, --help) within 80 columns, the version (-V, --version)") {
+TEST_CASE(
+    "standard output gets help (-h, --help) within 80 columns, the version (-V, "
+    "--version)") {
     const Exit help = attempt({"-h"}), version = attempt({"-V"});
-    CHECK((help.status == 0 && help.errors.empty() && attempt({"--help"}).output == help.output));
+    CHECK((help.status == 0 && help.errors.empty() &&
+           attempt({"--help"}).output == help.output));
     CHECK((version.status == 0 && version.output + version.errors == "maintd 1.1\n"));
     CHECK(attempt({"--version"}).output == version.output);
     std::vector<std::string> lines;
     std::istringstream text(help.output);
     for (std::string line; std::getline(text, line);) lines.push_back(line);
-    CHECK(lines[0] ==
-          "usage: maintd [-hVw] [-l address] [-p port] [-r seconds] [-u uid] [page.html]");
+    CHECK(
+        lines[0] ==
+        "usage: maintd [-hVw] [-l address] [-p port] [-r seconds] [-u uid] [page.html]");
     for (const char* pattern :
          {"*503*", "  page.html *built-in page*", "  -l address *every address*",
           "  -p port *8080*", "  -r seconds *120*", "  -u uid *65534*", "  -w *wait*",
-          "  -h, *--help*", "  -V, *--version*", "*Ctrl-C*", "*xample: maintd -w -p 80 *"}) {
+          "  -h, *--help*", "  -V, *--version*", "*Ctrl-C*",
+          "*xample: maintd -w -p 80 *"}) {
         CAPTURE(pattern, help.output);
         CHECK(std::any_of(lines.begin(), lines.end(), [pattern](const std::string& line) {
             return fnmatch(pattern, line.c_str(), 0) == 0;
@@ -100,7 +108,8 @@ TEST_CASE("by default it listens on port 8080") {
     const std::string line = process.errors.read_line();
     const bool is_in_use = line.find("in use") != line.npos;
     if (is_in_use) WARN("port 8080 is in use: only the error's text has been tested");
-    CHECK((line == first_line("localhost", 8080) || line.starts_with("maintd: port 8080: ")));
+    CHECK((line == first_line("localhost", 8080) ||
+           line.starts_with("maintd: port 8080: ")));
     CHECK((is_in_use || is_served(8080)));
 }
 
@@ -125,12 +134,16 @@ TEST_CASE("-r sets Retry-After, and options may stand before and after the page"
 
 // ---- The page -----------------------------------------------------------------------------------
 
-TEST_CASE("the page on the command line is served byte by byte, and the built-in one is small") {
+TEST_CASE(
+    "the page on the command line is served byte by byte, and the built-in one is "
+    "small") {
     CHECK(built_in_page().size() <= 6000);
     std::string every_byte(256, '\0');
-    for (std::size_t i = 0; i < every_byte.size(); ++i) every_byte[i] = static_cast<char>(i);
-    for (const std::string& page : {"x"s, "\r\n\r\n"s, every_byte, "<p>)maintd\"</p>"s,
-                                    std::string(65536, 'a'), std::string(16 * MiB, 'b')}) {
+    for (std::size_t i = 0; i < every_byte.size(); ++i)
+        every_byte[i] = static_cast<char>(i);
+    for (const std::string& page :
+         {"x"s, "\r\n\r\n"s, every_byte, "<p>)maintd\"</p>"s, std::string(65536, 'a'),
+          std::string(16 * MiB, 'b')}) {
         CAPTURE(page.size());
         const TemporaryFile file(page);
         const Maintd maintd({file.path});
@@ -153,7 +166,9 @@ TEST_CASE("a page may come through a pipe, as from the shell's <(command)") {
 
 TEST_CASE("a file that cannot be a page is an error: one line and status 1") {
     const TemporaryFile fifo(""), large(std::string(16 * MiB + 1, 'x')), secret("secret");
-    unlink(fifo.path.c_str());  // No program writes to the fifo, and maintd does not wait for one.
+    unlink(
+        fifo.path
+            .c_str());  // No program writes to the fifo, and maintd does not wait for one.
     REQUIRE(mkfifo(fifo.path.c_str(), 0644) == 0);
     REQUIRE(chmod(secret.path.c_str(), 0) == 0);
     for (const auto& [page, why] :
@@ -175,8 +190,10 @@ TEST_CASE("a page that names its charset gets a header without one") {
     const std::vector<std::pair<std::string, bool>> pages{
         {built_in_page(), true},
         {meta, true},
-        {"<!doctype html>\n<TITLE>x</TITLE><META\nname=a><META CharSet=\"Latin1\">", true},
-        {"<meta http-equiv=Content-Type content='text/html; CHARSET=windows-1252'>", true},
+        {"<!doctype html>\n<TITLE>x</TITLE><META\nname=a><META CharSet=\"Latin1\">",
+         true},
+        {"<meta http-equiv=Content-Type content='text/html; CHARSET=windows-1252'>",
+         true},
         {std::string(1024 - meta.size(), ' ') + meta, true},
         {std::string(1024, ' ') + meta, false},
         {std::string(1024 - std::strlen("<meta charse"), ' ') + meta, false},
@@ -191,7 +208,8 @@ TEST_CASE("a page that names its charset gets a header without one") {
         CAPTURE(page, is_named);
         const TemporaryFile file(page);
         CHECK(visit(Maintd({file.path}).port)
-                  .has_field("Content-Type: text/html"s + (is_named ? "" : "; charset=utf-8")));
+                  .has_field("Content-Type: text/html"s +
+                             (is_named ? "" : "; charset=utf-8")));
     }
 }
 
@@ -200,7 +218,8 @@ TEST_CASE("if memory runs out at the start, that is an error: one line and statu
     const rlimit limit{20'000 << 10, 20'000 << 10};
     const auto limit_memory = [&] { setrlimit(RLIMIT_AS, &limit); };
     if (attempt({"-V"}, limit_memory).status == 0)
-        check_error(attempt({file.path}, limit_memory), 1, "memory: Cannot allocate memory");
+        check_error(attempt({file.path}, limit_memory), 1,
+                    "memory: Cannot allocate memory");
     else
         WARN("a sanitized binary cannot be loaded: this has not been tested");
 }
@@ -208,16 +227,21 @@ TEST_CASE("if memory runs out at the start, that is an error: one line and statu
 // ---- Wrong values -------------------------------------------------------------------------------
 
 TEST_CASE("a wrong value ends with one line that names it, and status 2") {
-    const auto check = [](const std::string& option, const std::vector<std::string>& values,
+    const auto check = [](const std::string& option,
+                          const std::vector<std::string>& values,
                           const std::string& why) {
         for (const std::string& value : values)
             check_error(attempt({option, value}), 2, option + " '" + value + "': " + why);
     };
-    check("-p", {"65536", "80x", "x80", "", " 80", "80 ", "+80", "-1", "0x50", "1e3", "4294967296"},
+    check("-p",
+          {"65536", "80x", "x80", "", " 80", "80 ", "+80", "-1", "0x50", "1e3",
+           "4294967296"},
           "not a number up to 65535");
     check("-r", {"", "1.5", "2m", "-1", "2147483648", "99999999999999999999"},
           "not a number up to 2147483647");
-    check("-l", {"", "localhost", "1.2.3", "256.1.1.1", "127.0.0.1:80", "[::1]", "::g", " ::", "*"},
+    check("-l",
+          {"", "localhost", "1.2.3", "256.1.1.1", "127.0.0.1:80", "[::1]", "::g",
+           " ::", "*"},
           "not a numeric address");
     check("-u", {"", "4294967295", "4294967296", "-1", "1:2", ":1", "1.2", "65534 "},
           "not a number up to 4294967294");
@@ -227,11 +251,14 @@ TEST_CASE("a wrong value ends with one line that names it, and status 2") {
 
 TEST_CASE("misuse ends with one line and status 2") {
     for (const std::string option : {"-x", "--version1", "--h", "--helper"})
-        check_error(attempt({"-w", option}), 2, option + ": unknown option (see maintd -h)");
+        check_error(attempt({"-w", option}), 2,
+                    option + ": unknown option (see maintd -h)");
     for (const std::string option : {"-l", "-p", "-r", "-u"})
         for (const char* before : {"-w", "maintenance.html"})
-            check_error(attempt({before, option}), 2, option + ": needs a value (see maintd -h)");
-    check_error(attempt({"maintenance.html", "other.html"}), 2, "'other.html': a second page");
+            check_error(attempt({before, option}), 2,
+                        option + ": needs a value (see maintd -h)");
+    check_error(attempt({"maintenance.html", "other.html"}), 2,
+                "'other.html': a second page");
 }
 
 // ---- The port -----------------------------------------------------------------------------------
@@ -244,15 +271,17 @@ TEST_CASE("without the right to a port, it says what to do") {
         return;
     }
     const std::string port = std::to_string(first_free_for_all - 1);
-    check_error(attempt({"-p", port}, give_up_rights), 1,
-                "port " + port + ": Permission denied (start as root, or use a port above 1023)");
+    check_error(
+        attempt({"-p", port}, give_up_rights), 1,
+        "port " + port + ": Permission denied (start as root, or use a port above 1023)");
 }
 
 TEST_CASE("if the port is in use, it says what to do") {
     const Maintd maintd;
     const std::string port = std::to_string(maintd.port);
-    const std::string why =
-        port + ": Address already in use (stop the server that holds it, or wait for it with -w)";
+    const std::string why = port +
+                            ": Address already in use (stop the server that holds it, or "
+                            "wait for it with -w)";
     check_error(attempt({"-p", port}), 1, "port " + why);
     check_error(attempt({"-p", port, "-l", "127.0.0.1"}), 1, "127.0.0.1 port " + why);
     CHECK(is_served(maintd.port));
@@ -267,7 +296,8 @@ TEST_CASE("-w says at once that it waits, and serves as soon as the port is free
             Maintd former({"-l", address});
             const std::uint16_t port = former.port;
             Process next({maintd_path(), "-w", "-p", std::to_string(port), file.path});
-            CHECK(next.errors.read_line() == "maintd: waiting for port " + std::to_string(port));
+            CHECK(next.errors.read_line() ==
+                  "maintd: waiting for port " + std::to_string(port));
             CHECK(is_served(port, address == "::1" ? "::1" : "127.0.0.1"));
             CHECK(next.runs());
             const auto start = Clock::now();

@@ -12,7 +12,8 @@ const std::string unfinished = "POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r
 
 // Connects `count` clients, each of which sends one of the `openings`, and no more.
 std::vector<Client> crowd(std::uint16_t port, std::size_t count,
-                          const std::vector<std::string>& openings, int receive_buffer = 0) {
+                          const std::vector<std::string>& openings,
+                          int receive_buffer = 0) {
     std::vector<Client> clients;
     for (std::size_t i = 0; i < count; ++i)
         clients.emplace_back(port, receive_buffer).send(openings[i % openings.size()]);
@@ -50,7 +51,9 @@ TEST_CASE("clients that abort leave nothing behind") {
 
 TEST_CASE("1,024 connections fit, and each client beyond evicts the oldest") {
     if (set_descriptor_limit(1200) < 1200) {
-        WARN("The test of a full table is left out: it needs 1,200 descriptors (ulimit -n).");
+        WARN(
+            "The test of a full table is left out: it needs 1,200 descriptors (ulimit "
+            "-n).");
         return;
     }
     const Maintd maintd;
@@ -78,7 +81,8 @@ TEST_CASE("1,024 connections fit, and each client beyond evicts the oldest") {
     CHECK(eventually([&] { return maintd.descriptors() == before; }));
 }
 
-TEST_CASE("if descriptors run out, the oldest clients are evicted and a visitor is served") {
+TEST_CASE(
+    "if descriptors run out, the oldest clients are evicted and a visitor is served") {
     const Maintd maintd({}, [] {
         for (int i = 0; i < 40; ++i) dup(STDOUT_FILENO);  // The parent left them open.
         set_descriptor_limit(128);
@@ -87,14 +91,16 @@ TEST_CASE("if descriptors run out, the oldest clients are evicted and a visitor 
     const auto start = Clock::now();
     CHECK(is_served(maintd.port));
     CHECK(seconds_since(start) < 2);
-    CHECK(remove_evicted(clients) > 110 - 85);  // 40 descriptors and a few more are in use.
+    CHECK(remove_evicted(clients) >
+          110 - 85);  // 40 descriptors and a few more are in use.
     CHECK(clients.size() > 70);
     CHECK(maintd.uses_less_than(0.02));
     CHECK(is_whole(clients.back().ask(" HTTP/1.1\r\n\r\n"), built_in_page()));
 }
 
 TEST_CASE("if there is no descriptor and no client to evict, new clients wait") {
-    const Maintd maintd({"-u", "0"});  // Otherwise prlimit() would need the right to change ids.
+    const Maintd maintd(
+        {"-u", "0"});  // Otherwise prlimit() would need the right to change ids.
     rlimit usual{};
     REQUIRE(prlimit(maintd.pid, RLIMIT_NOFILE, nullptr, &usual) == 0);
     const rlimit none{3, usual.rlim_max};
@@ -106,7 +112,8 @@ TEST_CASE("if there is no descriptor and no client to evict, new clients wait") 
     for (Client& client : clients) CHECK(is_whole(client.receive_all(), built_in_page()));
 }
 
-TEST_CASE("a client that is evicted while its body arrives gets the page without a reset") {
+TEST_CASE(
+    "a client that is evicted while its body arrives gets the page without a reset") {
     const Maintd maintd({}, [] { set_descriptor_limit(16); });
     maintd.send_signal(SIGSTOP);  // Only the kernel deals with the clients.
     REQUIRE(eventually([&] { return maintd.status_field("State").starts_with("T"); }));
@@ -123,22 +130,26 @@ TEST_CASE("a client that is evicted while its body arrives gets the page without
     CHECK(error == 0);
 }
 
-TEST_CASE("the kernel keeps less than 1 MB of a large page for a client that does not read") {
+TEST_CASE(
+    "the kernel keeps less than 1 MB of a large page for a client that does not read") {
     const TemporaryFile file(std::string(8 << 20, 'p'));
     Maintd maintd({file.path});
     Client client(maintd.port, 64 << 10);
     client.send(get);
     CHECK(client.readable(patience));
-    CHECK_FALSE(Client(maintd.port).ask(head).bytes.empty());  // The first send() has returned.
+    CHECK_FALSE(
+        Client(maintd.port).ask(head).bytes.empty());  // The first send() has returned.
     CHECK(maintd.stop(SIGKILL).status == -SIGKILL);
-    const Reply reply = client.receive_all();  // The kernel still delivers what it has accepted.
+    const Reply reply =
+        client.receive_all();  // The kernel still delivers what it has accepted.
     CHECK(reply.bytes.size() > 64 << 10);
     CHECK(reply.bytes.size() < 1'000'000);
 }
 
 // All clients wait at the same time, so that the test takes only as long as the slowest of them.
 TEST_CASE(
-    "slow clients get the page, silent ones are dropped in time, and all cost next to nothing") {
+    "slow clients get the page, silent ones are dropped in time, and all cost next to "
+    "nothing") {
     const std::string page(1'000'000, 'p');
     const TemporaryFile file(page);
     const Maintd read({file.path}), silent, stayed, talked;
@@ -146,7 +157,8 @@ TEST_CASE(
     const auto start = Clock::now();
 
     // Clients that do not read until the end, and of which every second one closes its side.
-    std::vector<Client> readers = crowd(read.port, 10, {get, unfinished, "GET", "POST /\n"}, 65536);
+    std::vector<Client> readers =
+        crowd(read.port, 10, {get, unfinished, "GET", "POST /\n"}, 65536);
     for (std::size_t i = 0; i < readers.size(); i += 2) readers[i].half_close();
 
     // A client that sends nothing, or half a line, is dropped after 10 s.
@@ -171,7 +183,8 @@ TEST_CASE(
         responded = first && second;
         for (Client& client : dripping) CHECK(client.send("b"));
         if (seconds_since(start) < 8) CHECK(talkers[0].send("b"));
-        if (stayed_for == 0 && stayed.descriptors() == before) stayed_for = seconds_since(start);
+        if (stayed_for == 0 && stayed.descriptors() == before)
+            stayed_for = seconds_since(start);
     }
     CHECK(responded);
     CHECK(stayed_for > 5.1);
@@ -186,9 +199,11 @@ TEST_CASE(
         CHECK((reply.bytes.empty() && reply.clean));
     }
     for (std::vector<Client>* all : {&half, &stayers, &talkers, &dripping})
-        for (Client& client : *all) CHECK(is_whole(client.receive_all(), built_in_page()));
+        for (Client& client : *all)
+            CHECK(is_whole(client.receive_all(), built_in_page()));
     for (Client& client : readers) CHECK(is_whole(client.receive_all(), page));
-    for (std::vector<Client>* all : {&nothing, &half, &stayers, &talkers, &dripping, &readers})
+    for (std::vector<Client>* all :
+         {&nothing, &half, &stayers, &talkers, &dripping, &readers})
         all->clear();
     for (const Maintd* each : {&read, &silent, &stayed, &talked}) {
         CHECK(each->cpu_seconds() < 0.05 * seconds_since(start));

@@ -46,7 +46,8 @@ inline double seconds_since(Clock::time_point start) {
 template <typename Condition>
 bool eventually(Condition condition, std::chrono::milliseconds limit = patience) {
     bool holds = condition();
-    for (const auto end = Clock::now() + limit; !holds && Clock::now() < end; holds = condition())
+    for (const auto end = Clock::now() + limit; !holds && Clock::now() < end;
+         holds = condition())
         std::this_thread::sleep_for(2ms);
     return holds;
 }
@@ -100,7 +101,8 @@ struct Descriptor {
 
     // Waits for POLLIN or POLLOUT. Returns whether that came before `end`.
     bool is_ready(short event, Clock::time_point end) const {
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
         pollfd entry{number, event, 0};
         return poll(&entry, 1, static_cast<int>(std::max(left, 0ms).count())) > 0;
     }
@@ -119,7 +121,8 @@ inline rlim_t set_descriptor_limit(rlim_t number) {
 struct TemporaryFile {
     explicit TemporaryFile(std::string_view content) {
         const Descriptor file = mkstemp(path.data());
-        if (fchmod(file, 0644) < 0 || !(std::ofstream(path) << content)) throw system_error(path);
+        if (fchmod(file, 0644) < 0 || !(std::ofstream(path) << content))
+            throw system_error(path);
     }
     TemporaryFile(const TemporaryFile&) = delete;
     ~TemporaryFile() { unlink(path.c_str()); }
@@ -170,7 +173,8 @@ struct Exit {
 // A child process with its standard output and error on channels, and with no signal ignored.
 // `prepare` runs in the child, before exec(). A process that is left running is killed.
 struct Process {
-    explicit Process(std::vector<std::string> arguments, const std::function<void()>& prepare = {},
+    explicit Process(std::vector<std::string> arguments,
+                     const std::function<void()>& prepare = {},
                      Channel channel = open_pipe())
         : errors(std::move(channel)), pid(fork()) {
         if (pid < 0) throw system_error("fork");
@@ -191,7 +195,8 @@ struct Process {
     }
     ~Process() {
         if (pid <= 0) return;
-        kill(pid, std::getenv("MAINTD_LET_EXIT") ? SIGTERM : SIGKILL);  // Coverage needs an exit.
+        kill(pid, std::getenv("MAINTD_LET_EXIT") ? SIGTERM
+                                                 : SIGKILL);  // Coverage needs an exit.
         waitpid(pid, nullptr, 0);
     }
 
@@ -211,7 +216,9 @@ struct Process {
     }
 
     // What /proc says of the process.
-    std::string proc(const char* name) const { return "/proc/" + std::to_string(pid) + name; }
+    std::string proc(const char* name) const {
+        return "/proc/" + std::to_string(pid) + name;
+    }
     std::string status_field(const std::string& name) const {
         std::ifstream file(proc("/status"));
         for (std::string line; std::getline(file, line);)
@@ -226,7 +233,9 @@ struct Process {
         globfree(&found);
         return count;
     }
-    double cpu_seconds() const { return std::stod(file_content(proc("/schedstat"))) / 1e9; }
+    double cpu_seconds() const {
+        return std::stod(file_content(proc("/schedstat"))) / 1e9;
+    }
     // Whether it uses less than this share of a core, measured for 0.3 s.
     bool uses_less_than(double share) const {
         const auto start = Clock::now();
@@ -240,17 +249,22 @@ struct Process {
 };
 
 // Runs a program to its end.
-inline Exit run(std::vector<std::string> arguments, const std::function<void()>& prepare = {}) {
+inline Exit run(std::vector<std::string> arguments,
+                const std::function<void()>& prepare = {}) {
     return Process(std::move(arguments), prepare).wait();
 }
 
 // A maintd that serves, on a free port unless the options name one.
 struct Maintd : Process {
     explicit Maintd(const std::vector<std::string>& options = {},
-                    const std::function<void()>& prepare = {}, Channel channel = open_pipe())
-        : Process(command(options), prepare, std::move(channel)), first_line(errors.read_line()) {
-        if (!first_line.starts_with("maintd: serving ")) throw std::runtime_error(first_line);
-        const std::size_t colon = first_line.rfind(':', first_line.rfind('/'));  // "...:8080/ ..."
+                    const std::function<void()>& prepare = {},
+                    Channel channel = open_pipe())
+        : Process(command(options), prepare, std::move(channel)),
+          first_line(errors.read_line()) {
+        if (!first_line.starts_with("maintd: serving "))
+            throw std::runtime_error(first_line);
+        const std::size_t colon =
+            first_line.rfind(':', first_line.rfind('/'));  // "...:8080/ ..."
         port = static_cast<std::uint16_t>(std::stoi(first_line.substr(colon + 1)));
     }
 
@@ -275,8 +289,8 @@ struct Maintd : Process {
 };
 
 inline std::string count_of(unsigned long requests) {
-    return "maintd: " + std::to_string(requests) + (requests == 1 ? " request" : " requests") +
-           " answered";
+    return "maintd: " + std::to_string(requests) +
+           (requests == 1 ? " request" : " requests") + " answered";
 }
 
 // Returns the count in the last line. Throws if maintd printed anything else, or did not end well.
@@ -285,9 +299,11 @@ inline unsigned long last_count(const Exit& exit) {
     std::sscanf(exit.errors.c_str(), "maintd: %lu %*s answered in %lu", &count, &seconds);
     const std::string line = count_of(count) + " in " + std::to_string(seconds) + " s";
     const std::string printed = exit.output + exit.errors;
-    const bool is_alone = printed == line + "\n" || printed == line + "\r\n";  // on a terminal
+    const bool is_alone =
+        printed == line + "\n" || printed == line + "\r\n";  // on a terminal
     if (exit.status != 0 || !is_alone)
-        throw std::runtime_error(printed + " (status " + std::to_string(exit.status) + ")");
+        throw std::runtime_error(printed + " (status " + std::to_string(exit.status) +
+                                 ")");
     return count;
 }
 
@@ -305,9 +321,11 @@ struct Reply {
 
 // A connection to a numeric address. Its calls end at a deadline, so that no test hangs.
 struct Client {
-    explicit Client(std::uint16_t port, int receive_buffer = 0, const char* to = "127.0.0.1") {
+    explicit Client(std::uint16_t port, int receive_buffer = 0,
+                    const char* to = "127.0.0.1") {
         const in_port_t number = htons(port);
-        sockaddr_in v4{.sin_family = AF_INET, .sin_port = number, .sin_addr{}, .sin_zero{}};
+        sockaddr_in v4{
+            .sin_family = AF_INET, .sin_port = number, .sin_addr{}, .sin_zero{}};
         sockaddr_in6 v6{AF_INET6, number, 0, {}, 0};
         const bool is_v4 = inet_pton(AF_INET, to, &v4.sin_addr) == 1;
         if (!is_v4 && inet_pton(AF_INET6, to, &v6.sin6_addr) != 1) throw system_error(to);
@@ -315,10 +333,12 @@ struct Client {
         socket_ = socket(is_v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
         setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         if (receive_buffer > 0)
-            setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+            setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &receive_buffer,
+                       sizeof receive_buffer);
         const auto* ip =
             is_v4 ? reinterpret_cast<sockaddr*>(&v4) : reinterpret_cast<sockaddr*>(&v6);
-        if (connect(socket_, ip, is_v4 ? sizeof v4 : sizeof v6) < 0) throw system_error("connect");
+        if (connect(socket_, ip, is_v4 ? sizeof v4 : sizeof v6) < 0)
+            throw system_error("connect");
     }
 
     // Sends all of `bytes`. Returns false if the server does not take them.
@@ -371,14 +391,17 @@ struct Client {
 };
 
 // A browser's request, and what a browser gets for it.
-inline const std::string get = "GET / HTTP/1.1\r\nHost: example\r\nUser-Agent: test\r\n\r\n";
-inline const std::string head = "HEAD / HTTP/1.1\r\nHost: example\r\nUser-Agent: test\r\n\r\n";
+inline const std::string get =
+    "GET / HTTP/1.1\r\nHost: example\r\nUser-Agent: test\r\n\r\n";
+inline const std::string head =
+    "HEAD / HTTP/1.1\r\nHost: example\r\nUser-Agent: test\r\n\r\n";
 
 inline Reply visit(std::uint16_t port) { return Client(port).ask(get); }
 
 // Whether `reply` is exactly one whole 503 with `page`, or HEAD's header alone, and a clean end.
 inline bool is_whole(const Reply& reply, std::string_view page, bool head_only = false) {
-    return reply.clean && reply.header().starts_with("HTTP/1.1 503 Service Unavailable\r\n") &&
+    return reply.clean &&
+           reply.header().starts_with("HTTP/1.1 503 Service Unavailable\r\n") &&
            reply.has_field("Content-Length: " + std::to_string(page.size())) &&
            reply.body() == (head_only ? "" : page);
 }

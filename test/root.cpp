@@ -21,7 +21,8 @@ void check_ids(const Maintd& maintd, unsigned uid, unsigned gid) {
 
 }  // namespace
 
-TEST_CASE("it becomes nobody, or the user and the group that -u names, and -u 0 keeps root") {
+TEST_CASE(
+    "it becomes nobody, or the user and the group that -u names, and -u 0 keeps root") {
     const auto have_groups = [] {
         const gid_t groups[] = {0, 4, 27};
         if (geteuid() == 0 && setgroups(std::size(groups), groups) < 0) _exit(126);
@@ -31,12 +32,14 @@ TEST_CASE("it becomes nobody, or the user and the group that -u names, and -u 0 
         if (id == 65534) options.clear();
         const Maintd maintd(options, have_groups);
         if (geteuid() != 0) {
-            check_ids(maintd, getuid(), getgid());  // -u is accepted, and changes nothing.
+            check_ids(maintd, getuid(),
+                      getgid());  // -u is accepted, and changes nothing.
             continue;
         }
         check_ids(maintd, id, id);
         if (id == 0) continue;
-        CHECK(maintd.status_field("Groups").find_first_not_of(" \t") == std::string::npos);
+        CHECK(maintd.status_field("Groups").find_first_not_of(" \t") ==
+              std::string::npos);
         for (const char* set : {"CapPrm", "CapEff", "CapAmb"})
             CHECK(maintd.status_field(set) == "0000000000000000");
     }
@@ -84,7 +87,9 @@ TEST_CASE("where root cannot change its user, it says that -u 0 keeps root") {
 // Otherwise a client would become standard error, and read what is meant for the operator.
 TEST_CASE("descriptors 0 to 2 that are closed at the start lead to /dev/null") {
     for (int closed = 1; closed < 8; ++closed) {
-        const auto is_closed = [closed](int number) { return (closed >> number & 1) != 0; };
+        const auto is_closed = [closed](int number) {
+            return (closed >> number & 1) != 0;
+        };
         const Process process({maintd_path(), "-p", "0"}, [&is_closed] {
             for (int number = 0; number <= 2; ++number)
                 if (is_closed(number)) close(number);

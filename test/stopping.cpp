@@ -31,7 +31,8 @@ bool is_stopping(const Maintd& maintd) {
 
 }  // namespace
 
-TEST_CASE("SIGTERM, SIGINT and SIGHUP stop the server at once, with the count of responses") {
+TEST_CASE(
+    "SIGTERM, SIGINT and SIGHUP stop the server at once, with the count of responses") {
     for (const int number : {SIGTERM, SIGINT, SIGHUP}) {
         CAPTURE(number);
         CHECK(succeeds_once([number] {
@@ -48,7 +49,8 @@ TEST_CASE("SIGTERM, SIGINT and SIGHUP stop the server at once, with the count of
 
 TEST_CASE("all clients that are pending when the server is told to stop are answered") {
     const std::size_t count = set_descriptor_limit(700) < 700 ? 200 : 600;
-    if (count < 600) WARN("Only 200 pending clients are tested: 600 need 700 descriptors.");
+    if (count < 600)
+        WARN("Only 200 pending clients are tested: 600 need 700 descriptors.");
     Maintd maintd;
     maintd.send_signal(SIGSTOP);  // Only the kernel deals with the clients.
     std::vector<Client> clients;
@@ -56,7 +58,8 @@ TEST_CASE("all clients that are pending when the server is told to stop are answ
     maintd.send_signal(SIGTERM);
     maintd.send_signal(SIGCONT);
     std::size_t whole = 0;
-    for (Client& client : clients) whole += is_whole(client.receive_all(), built_in_page());
+    for (Client& client : clients)
+        whole += is_whole(client.receive_all(), built_in_page());
     CHECK(whole == count);
     CHECK(last_count(maintd.wait()) == count);
 }
@@ -92,10 +95,12 @@ TEST_CASE("a server that stops under load cuts no response short") {
     CHECK(last_count(maintd.wait()) == whole + 1);
 }
 
-TEST_CASE("the next server gets the port at once, while this one answers and ignores signals") {
+TEST_CASE(
+    "the next server gets the port at once, while this one answers and ignores signals") {
     CHECK(succeeds_once([] {
         Maintd first;
-        for (int i = 0; i < 100; ++i) visit(first.port);  // They leave the port in TIME_WAIT.
+        for (int i = 0; i < 100; ++i)
+            visit(first.port);  // They leave the port in TIME_WAIT.
         Client client = begin(first, "GET / HTTP");
         const auto start = Clock::now();
         first.send_signal(SIGTERM);

@@ -14,7 +14,8 @@ namespace {
 Channel open_terminal() {
     Channel terminal{posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), {}};
     if (terminal.reader >= 0 && unlockpt(terminal.reader) == 0)
-        terminal.writer = ioctl(terminal.reader, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+        terminal.writer =
+            ioctl(terminal.reader, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
     termios settings{};
     if (tcgetattr(terminal.writer, &settings) < 0) throw system_error("pty");
     settings.c_lflag = (settings.c_lflag | TOSTOP) & ~static_cast<tcflag_t>(ECHO);
@@ -54,7 +55,8 @@ void fill(const Descriptor& channel) {
 
 }  // namespace
 
-TEST_CASE("on a terminal the count grows in place, at most once a second, when it changes") {
+TEST_CASE(
+    "on a terminal the count grows in place, at most once a second, when it changes") {
     Channel opened = open_terminal();
     Descriptor shell = dup(opened.writer);
     const int flags = fcntl(shell, F_GETFL);
@@ -63,14 +65,16 @@ TEST_CASE("on a terminal the count grows in place, at most once a second, when i
     Channel& terminal = maintd.errors;
     CHECK(is_served(maintd.port));
     CHECK(terminal.read_until(count_of(1) + "\r"));
-    const unsigned long visits = 1 + visited_for_a_while(maintd) + visited_for_a_while(maintd);
+    const unsigned long visits =
+        1 + visited_for_a_while(maintd) + visited_for_a_while(maintd);
     CHECK(terminal.read_until(count_of(visits) + "\r"));
     const double seconds = seconds_since(start);
     CHECK(fcntl(shell, F_GETFL) == flags);  // The shell's descriptor stays as it is.
     shell.close();
 
     std::vector<unsigned long> counts;
-    for (std::size_t at = 0; at < terminal.text.size(); at = terminal.text.find('\r', at) + 1) {
+    for (std::size_t at = 0; at < terminal.text.size();
+         at = terminal.text.find('\r', at) + 1) {
         counts.push_back(std::stoul(terminal.text.substr(at + std::strlen("maintd: "))));
         CHECK(terminal.text.find(count_of(counts.back()) + "\r", at) == at);
     }
@@ -78,12 +82,14 @@ TEST_CASE("on a terminal the count grows in place, at most once a second, when i
     CHECK(static_cast<double>(counts.size()) <= seconds + 1);
     CHECK(std::is_sorted(counts.begin(), counts.end(), std::less_equal<>()));
 
-    terminal.text.clear();  // Nothing changes now for longer than the second between two counts.
+    terminal.text
+        .clear();  // Nothing changes now for longer than the second between two counts.
     CHECK_FALSE(terminal.reader.is_ready(POLLIN, Clock::now() + 1500ms));
     CHECK(last_count(maintd.stop()) == visits);
 }
 
-TEST_CASE("the count is shown in the foreground only, the first and the last line always") {
+TEST_CASE(
+    "the count is shown in the foreground only, the first and the last line always") {
     // Another process is in the foreground until a line is typed. Then it brings maintd there.
     const auto run_in_background = [] {
         control_terminal();
@@ -114,7 +120,8 @@ TEST_CASE("the count is shown in the foreground only, the first and the last lin
 TEST_CASE("on a pipe or a file nothing stands between the first line and the last") {
     const TemporaryFile file("");
     const std::string port = std::to_string(Maintd().port);
-    Process logged({"sh", "-c", "exec \"$0\" -p " + port + " 2>>" + file.path, maintd_path()});
+    Process logged(
+        {"sh", "-c", "exec \"$0\" -p " + port + " 2>>" + file.path, maintd_path()});
     REQUIRE(eventually([&] { return file_content(file.path).ends_with("\n"); }));
     const std::size_t first_line = file_content(file.path).size();
     Maintd piped;
@@ -142,13 +149,15 @@ TEST_CASE("a terminal that is stuck costs a count, and never a visitor") {
         if (kind == 0) tcflow(shell, TCOON);
         shell.close();
         if (!is_served(maintd.port)) return "a visitor did not get the page at the end";
-        if (!maintd.errors.read_until(count_of(visits + 1) + "\r")) return maintd.errors.text;
+        if (!maintd.errors.read_until(count_of(visits + 1) + "\r"))
+            return maintd.errors.text;
         return maintd.stop().status == 0 ? "" : "it did not end well";
     };
     for (const std::string& outcome : together(15, survive)) CHECK(outcome == "");
 }
 
-TEST_CASE("a terminal or a pipe that is gone, or a full pipe, changes nothing for visitors") {
+TEST_CASE(
+    "a terminal or a pipe that is gone, or a full pipe, changes nothing for visitors") {
     const auto as_with_nohup = [] {
         control_terminal();
         signal(SIGHUP, SIG_IGN);

@@ -20,7 +20,8 @@ struct Visit {
         int ends[2];
         REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
         client = Fd{ends[1]};
-        server.table.push_back({Fd{ends[0]}, accepted + read_timeout, accepted + read_timeout});
+        server.table.push_back(
+            {Fd{ends[0]}, accepted + read_timeout, accepted + read_timeout});
     }
 
     // Sends `input`, and lets poll() return `time` after accept(). Returns the new state.
@@ -58,17 +59,20 @@ const auto request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"s;
 
 // ---- A request ----------------------------------------------------------------------------------
 
-TEST_CASE("a request is complete if its header ends with the input and announces no body") {
+TEST_CASE(
+    "a request is complete if its header ends with the input and announces no body") {
     for (const std::string& input :
          {request, "HEAD / HTTP/1.1\r\n\r\n"s, "POST / HTTP/1.1\r\nX: y\r\n\r\n"s})
         for (std::size_t size = 0; size <= input.size(); ++size)
             CHECK(is_complete(input.substr(0, size)) == (size == input.size()));
     for (const char* input :
-         {"\n", "\r\n", "\n\n", "GET / HTTP/1.1\n\n", "GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n",
+         {"\n", "\r\n", "\n\n", "GET / HTTP/1.1\n\n",
+          "GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n",
           "GET / HTTP/1.1\r\nX: y\r\ncontent-LENGTH:0\r\nZ: z\r\n\r\n",
           "PUT / HTTP/1.1\nTransfer-Encoding: chunked\n\r\n",
-          "PUT / HTTP/1.1\r\ntransfer-ENCODING: x\r\nX: y\r\n\r\n", "GET / HTTP/1.1\r\n\r\nG",
-          "GET / HTTP/1.1\r\n\r\nbody\r\n\r\n", "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"}) {
+          "PUT / HTTP/1.1\r\ntransfer-ENCODING: x\r\nX: y\r\n\r\n",
+          "GET / HTTP/1.1\r\n\r\nG", "GET / HTTP/1.1\r\n\r\nbody\r\n\r\n",
+          "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"}) {
         CAPTURE(input);
         CHECK_FALSE(is_complete(input));
     }
@@ -76,9 +80,9 @@ TEST_CASE("a request is complete if its header ends with the input and announces
 
 TEST_CASE("a client may pause, or close its side, after any byte of its request") {
     for (const std::string& input :
-         {request, "x\n"s, "GET / HTTP/1.1\nHost: x\n"s, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"s,
-          "\r\n\r\nHEAD /\r\n"s, "\n\rHEAD \n"s, "\r\r\n\n\nx\n"s, "HEAD\t/\n"s, "HEADER /\n"s,
-          "head /\n"s}) {
+         {request, "x\n"s, "GET / HTTP/1.1\nHost: x\n"s,
+          "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"s, "\r\n\r\nHEAD /\r\n"s, "\n\rHEAD \n"s,
+          "\r\r\n\n\nx\n"s, "HEAD\t/\n"s, "HEADER /\n"s, "head /\n"s}) {
         const std::size_t begin = input.find_first_not_of("\r\n");
         const std::size_t end = input.find('\n', begin) + 1;
         const bool is_head = input.compare(begin, 5, "HEAD ") == 0;
@@ -94,16 +98,20 @@ TEST_CASE("a client may pause, or close its side, after any byte of its request"
             shutdown(ending.client.number, SHUT_WR);
             CHECK(ending.at(1ms) == State::closed);
             const bool says_head = is_head && cut >= begin + 5;
-            CHECK(ending.response() == (cut == 0 ? "" : says_head ? "header" : "headerpppp"));
+            CHECK(ending.response() == (cut == 0    ? ""
+                                        : says_head ? "header"
+                                                    : "headerpppp"));
             if (cut > 0)
-                CHECK(byte_by_byte.line_ends_after(input.substr(cut - 1, 1)) == (cut >= end));
+                CHECK(byte_by_byte.line_ends_after(input.substr(cut - 1, 1)) ==
+                      (cut >= end));
         }
         byte_by_byte.at(1s);
         CHECK(byte_by_byte.response() == (is_head ? "header" : "headerpppp"));
     }
 }
 
-TEST_CASE("what cannot become a request line ends it: 8,192 bytes, an invisible first byte") {
+TEST_CASE(
+    "what cannot become a request line ends it: 8,192 bytes, an invisible first byte") {
     for (const char byte : {'x', '\n', '\r'}) {
         Visit visit;
         CHECK_FALSE(visit.line_ends_after(std::string(8191, byte)));
@@ -133,7 +141,8 @@ TEST_CASE("reading ends 10 s after accept(), and no byte puts that off") {
     for (const std::string start : {"", "x", "POST / HTTP/1.1\r\nx"}) {
         Visit visit;
         for (auto time = 0ms; time < 10s; time += 249ms)
-            CHECK(visit.at(time, time == 0s || start.empty() ? start : "x") == State::reading);
+            CHECK(visit.at(time, time == 0s || start.empty() ? start : "x") ==
+                  State::reading);
         CHECK(visit.at(9999ms) == State::reading);
         CHECK(visit.at(10s) == (start.empty() ? State::closed : State::lingering));
         CHECK(visit.response() == (start.empty() ? "" : "headerpppp"));
@@ -141,10 +150,12 @@ TEST_CASE("reading ends 10 s after accept(), and no byte puts that off") {
 }
 
 TEST_CASE("the response waits for a pause: 20 ms for GET and HEAD, 250 ms for all else") {
-    for (const char* line : {"GET / HTTP/1.1\r\n", "HEAD / HTTP/1.1\r\n", "POST / HTTP/1.1\r\n",
-                             "get /\n", "GETTY /\n", "HEADER /\n", "GET\n", "\x16"}) {
+    for (const char* line :
+         {"GET / HTTP/1.1\r\n", "HEAD / HTTP/1.1\r\n", "POST / HTTP/1.1\r\n", "get /\n",
+          "GETTY /\n", "HEADER /\n", "GET\n", "\x16"}) {
         CAPTURE(line);
-        const bool is_short = line == "GET / HTTP/1.1\r\n"sv || line == "HEAD / HTTP/1.1\r\n"sv;
+        const bool is_short =
+            line == "GET / HTTP/1.1\r\n"sv || line == "HEAD / HTTP/1.1\r\n"sv;
         const auto pause = is_short ? 20ms : 250ms;
         Visit visit;
         CHECK(visit.at(1s, line) == State::reading);

@@ -9,14 +9,16 @@ namespace {
 
 // An upload of which `missing` bytes have not been sent.
 std::string upload(const std::string& method, std::size_t size, std::size_t missing = 0) {
-    return method + " /form HTTP/1.1\r\nHost: example\r\nContent-Length: " + std::to_string(size) +
+    return method +
+           " /form HTTP/1.1\r\nHost: example\r\nContent-Length: " + std::to_string(size) +
            "\r\n\r\n" + std::string(size - missing, 'b');
 }
 
 // A chunked body of `count` times the same chunk, whose size is given in hexadecimal digits, too.
 std::string chunked_upload(int count, std::size_t size, const std::string& digits) {
     std::string request = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-    for (int i = 0; i < count; ++i) request += digits + "\r\n" + std::string(size, 'c') + "\r\n";
+    for (int i = 0; i < count; ++i)
+        request += digits + "\r\n" + std::string(size, 'c') + "\r\n";
     return request + "0\r\n\r\n";
 }
 
@@ -42,12 +44,15 @@ TEST_CASE("a client can send an upload of any size and form, and then gets the p
                                             chunked_upload(50, 64'000, "fa00")};
     const auto replies = together(static_cast<int>(requests.size()), [&](int i) {
         Client client(maintd.port);
-        return client.send(requests[static_cast<std::size_t>(i)]) ? client.receive_all() : Reply{};
+        return client.send(requests[static_cast<std::size_t>(i)]) ? client.receive_all()
+                                                                  : Reply{};
     });
     for (const Reply& reply : replies) CHECK(is_whole(reply, built_in_page()));
 }
 
-TEST_CASE("the response, and the FIN after it, come when the client has sent nothing for 250 ms") {
+TEST_CASE(
+    "the response, and the FIN after it, come when the client has sent nothing for 250 "
+    "ms") {
     const Maintd maintd;
     std::string response(visit(maintd.port).bytes.size(), '\0');
     CHECK(succeeds_once([&] {
@@ -67,7 +72,8 @@ TEST_CASE("a body that comes after the response does not destroy it") {
     std::vector<Client> clients;
     for (const char* field :
          {"Content-Length: 10000", "content-length:10000", "TRANSFER-ENCODING: chunked",
-          "X: y\r\nContent-Length: 10000", "Content-Length: 10000\r\nExpect: 100-continue"})
+          "X: y\r\nContent-Length: 10000",
+          "Content-Length: 10000\r\nExpect: 100-continue"})
         for (const std::string method : {"GET", "HEAD", "POST", "OPTIONS"})
             clients.emplace_back(maintd.port)
                 .send(method + " / HTTP/1.1\r\nHost: x\r\n" + field + "\r\n\r\n");
@@ -86,7 +92,8 @@ TEST_CASE("a large upload and a large page do not wait for each other") {
     const Maintd maintd({file.path});
     Client client(maintd.port);
     client.send(upload("POST", 10'000'000, 10'000'000));
-    CHECK(client.readable(patience));  // The page has begun, and does not fit into the sockets.
+    CHECK(client.readable(
+        patience));  // The page has begun, and does not fit into the sockets.
     CHECK(client.send(std::string(10'000'000, 'b')));
     CHECK(is_whole(client.receive_all(), page));
 }

@@ -29,8 +29,8 @@ long kernel_kilobytes() {
 
 // Runs `attack` against a maintd that serves `page`. What shows that it was an attack: it returns
 // true, `open` connections were open at once, and `answered` requests of its own were answered.
-void withstand(const char* name, const std::string& page, int open, unsigned long answered,
-               const std::function<bool(std::uint16_t)>& attack) {
+void withstand(const char* name, const std::string& page, int open,
+               unsigned long answered, const std::function<bool(std::uint16_t)>& attack) {
     const TemporaryFile file(page);
     set_descriptor_limit(RLIM_INFINITY);
     Maintd maintd({file.path}), calm({file.path});
@@ -59,8 +59,9 @@ void withstand(const char* name, const std::string& page, int open, unsigned lon
     }
     const double usual = median(seconds), calm_usual = median(calm_seconds);
     std::printf(
-        "%s: %lu visits, %.3f s (without an attack %.3f s); %ld kB, %ld kB of the kernel's\n", name,
-        visits, usual, calm_usual, most_memory, most_kernel - kernel);
+        "%s: %lu visits, %.3f s (without an attack %.3f s); %ld kB, %ld kB of the "
+        "kernel's\n",
+        name, visits, usual, calm_usual, most_memory, most_kernel - kernel);
     CHECK(end.get());
     CHECK(failed == 0);
     CHECK(usual < 0.5 + 3 * calm_usual);
@@ -88,7 +89,8 @@ void flood(int tenths, const std::function<void(int)>& connect) {
 auto drip(std::string first, std::string next, int receive_buffer = 0) {
     return [=](std::uint16_t port) {
         std::vector<Client> clients;
-        for (int i = 0; i < many; ++i) clients.emplace_back(port, receive_buffer).send(first);
+        for (int i = 0; i < many; ++i)
+            clients.emplace_back(port, receive_buffer).send(first);
         for (int second = 0; second < 12; ++second) {
             const auto time = Clock::now() + 1s;
             for (Client& client : clients) client.send(next);
@@ -113,7 +115,8 @@ TEST_CASE("a flood of connections that are opened and never used") {
     withstand("unused connections", small_page, many, 0, [](std::uint16_t port) {
         std::vector<Client> idle;
         flood(20, [&](int) { idle.emplace_back(port); });
-        return idle.back().readable(20s);  // evicted in favour of others, or after its ten seconds
+        return idle.back().readable(
+            20s);  // evicted in favour of others, or after its ten seconds
     });
 }
 

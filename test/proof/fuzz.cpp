@@ -70,7 +70,8 @@ bool may_be_complete(std::string_view sent) {
     std::string header(request.substr(0, request.find("\n\r\n")));
     std::ranges::transform(header, header.begin(),
                            [](unsigned char byte) { return tolower(byte); });
-    return header.size() < request.size() && header.find("content-length") == header.npos &&
+    return header.size() < request.size() &&
+           header.find("content-length") == header.npos &&
            header.find("transfer-encoding") == header.npos;
 }
 
@@ -84,7 +85,8 @@ struct Visitor {
     bool is_here() const { return socket.number >= 0; }
 
     void send(std::string_view piece) {
-        const ssize_t size = ::send(socket.number, piece.data(), piece.size(), MSG_DONTWAIT);
+        const ssize_t size =
+            ::send(socket.number, piece.data(), piece.size(), MSG_DONTWAIT);
         if (size <= 0) return;
         sent += piece.substr(0, static_cast<std::size_t>(size));
         last_input = never;  // The server sees it in its next turn.
@@ -121,16 +123,20 @@ struct Visitor {
     void judge_end(const Server& server) {
         while (read()) continue;
         require(!was_reset || (may_be_complete(sent) && got.size() <= 14'000),
-                "no connection is reset, unless a short response is followed by another request");
+                "no connection is reset, unless a short response is followed by another "
+                "request");
         std::string_view expected = server.response;
-        if (request_in(asked).starts_with("HEAD ")) expected.remove_suffix(server.page_size);
-        require(got == (sent.empty() ? "" : expected), "a request gets exactly one whole response");
+        if (request_in(asked).starts_with("HEAD "))
+            expected.remove_suffix(server.page_size);
+        require(got == (sent.empty() ? "" : expected),
+                "a request gets exactly one whole response");
     }
 };
 
-constexpr const char* phrases[] = {"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD / HTTP/1.0\r\n",
-                                   "POST / HTTP/1.1\r\nContent-Length: 7\r\n\r\n",
-                                   "PUT / HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\n\r\n", "\r\n"};
+constexpr const char* phrases[] = {
+    "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD / HTTP/1.0\r\n",
+    "POST / HTTP/1.1\r\nContent-Length: 7\r\n\r\n",
+    "PUT / HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\n\r\n", "\r\n"};
 
 struct Stage {
     Server server;
@@ -144,14 +150,17 @@ struct Stage {
             const unsigned act = input.ConsumeIntegralInRange(0u, 6u);
             if (act == 0) visitor.send(input.ConsumeRandomLengthString(100));
             if (act == 1) visitor.send(input.PickValueInArray(phrases));
-            if (act == 2) visitor.send(std::string(input.ConsumeIntegralInRange(1u, 99'999u), 'x'));
+            if (act == 2)
+                visitor.send(std::string(input.ConsumeIntegralInRange(1u, 99'999u), 'x'));
             if (act == 3) turn(10ms * (1 << input.ConsumeIntegralInRange(0, 15)));
             if (act == 4) visitor.read(1u << input.ConsumeIntegralInRange(0, 15));
-            if (act == 5) visitor.half_closed |= shutdown(visitor.socket.number, SHUT_WR) == 0;
+            if (act == 5)
+                visitor.half_closed |= shutdown(visitor.socket.number, SHUT_WR) == 0;
             if (act == 6) visitor = Visitor{};
         }
         turn(10ms);
-        turn(11s);  // Everybody has a response, and reads it, or may have lost it after a minute.
+        turn(
+            11s);  // Everybody has a response, and reads it, or may have lost it after a minute.
         for (Visitor& each : visitors)
             if (Clock::now() - 60s >= each.answer) each = Visitor{};
         for (bool reading = true; reading; turn(0ms)) {
@@ -185,7 +194,8 @@ struct Stage {
         }
         for (Visitor& each : visitors)
             if (each.is_here()) each.judge();
-        require(std::ssize(server.table) <= std::ranges::count_if(visitors, &Visitor::is_here),
+        require(std::ssize(server.table) <=
+                    std::ranges::count_if(visitors, &Visitor::is_here),
                 "a connection ends when its client has gone");
     }
 };
@@ -197,7 +207,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     Clock::current = {};
     const int lowest = Fd{dup(STDERR_FILENO)}.number;
     FuzzedDataProvider input(data, size);
-    const std::string page(input.ConsumeBool() ? 10'000 : 20'000, 'p');  // around first_flight
+    const std::string page(input.ConsumeBool() ? 10'000 : 20'000,
+                           'p');  // around first_flight
     Stage{{build_response(page, 120), page.size(), Fd{}, -1}}.play(input);
     require(Fd{dup(STDERR_FILENO)}.number == lowest, "no descriptor is leaked");
     return 0;

@@ -5,7 +5,9 @@
 
 static size_t one(size_t size) { return size < 1 ? size : 1; }
 
-ssize_t read(int from, void* to, size_t size) { return syscall(SYS_read, from, to, one(size)); }
+ssize_t read(int from, void* to, size_t size) {
+    return syscall(SYS_read, from, to, one(size));
+}
 ssize_t write(int to, const void* from, size_t size) {
     return syscall(SYS_write, to, from, one(size));
 }
