@@ -1,8 +1,9 @@
+# SPDX-License-Identifier: 0BSD
 # make          build ./maintd             make run     serve maintenance.html on port 8080
 # make static   build ./maintd-static      make test    run the tests (they need only Catch2)
 # make install  to $(DESTDIR)$(PREFIX)     make clean   remove everything that make has made
 # make bench    the benchmark              make proof   all of the longer tests, one after another:
-# make faults, fuzz, attack, long, rollout, page, mutants, places, coverage (see test/README)
+# make faults, fuzz, attack, long, rollout, page, mutants, places (see test/README)
 .POSIX:
 TESTS = test test/run bench proof faults fuzz attack long rollout page mutants places coverage
 .PHONY: all static run install clean FORCE $(TESTS)
@@ -25,8 +26,12 @@ static: maintd-static
 
 maintd: maintd.cpp maintenance.inc .command
 	$(COMPILE) -fPIE $(LDFLAGS) -o $@ maintd.cpp
+# This one is started as root most often, so it is position independent if the compiler can do
+# that (-static-pie). Beside -pie the compiler would leave out -static.
 maintd-static: maintd.cpp maintenance.inc .command
-	$(COMPILE) -Os -static -s -o $@ maintd.cpp
+	@static=-static-pie; flags=$$(echo ' $(LDFLAGS) ' | sed 's/ -pie / /'); \
+	echo 'int main() {}' | $(CXX) -fPIE $$static -x c++ - -o /dev/null 2>/dev/null || static=-static; \
+	set -x; $(COMPILE) -Os -fPIE $$static $$flags -s -o $@ maintd.cpp
 
 # This file changes only when the flags do: programs that depend on it are then built anew.
 .command: FORCE
@@ -43,7 +48,9 @@ maintenance.inc: maintenance.html
 
 run: maintd
 	./maintd -p 8080 maintenance.html
-install: maintd
+# Installs what was built, even if the variables differ now.
+install:
+	test -f maintd || $(MAKE) maintd
 	mkdir -p "$(DESTDIR)$(PREFIX)/bin"
 	cp -f maintd "$(DESTDIR)$(PREFIX)/bin/maintd"
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/maintd"
