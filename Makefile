@@ -3,9 +3,9 @@
 # make static   build ./maintd-static      make test    run the tests (they need only Catch2)
 # make install  to $(DESTDIR)$(PREFIX)     make clean   remove everything that make has made
 # make bench    the benchmark              make proof   all of the longer tests, one after another:
-# make faults, fuzz, attack, long, rollout, page, mutants, places (see test/README)
+# make faults, fuzz, rollout, page, mutants, places (see test/README)
 .POSIX:
-TESTS = test test/run bench proof faults fuzz attack long rollout page mutants places coverage
+TESTS = test test/run bench proof faults fuzz rollout page mutants places
 .PHONY: all static run install clean FORCE $(TESTS)
 
 # The environment and the command line may set these. The presets of make itself are not used,

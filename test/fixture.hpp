@@ -1,27 +1,34 @@
-// The fixture of all tests that talk to a running maintd. Maintd starts the real binary on a free
-// port, which it reads from the first line. Client is a visitor, as good or bad as a test wants.
-// Every wait is for an event, and ends at a deadline.
+// SPDX-License-Identifier: 0BSD
+// The fixture of all tests that talk to a running maintd. Maintd starts the real binary
+// on a free port, which it reads from the first line. Client is a visitor, good or bad.
+//
+// A busy machine makes a test slow, but never makes it fail: each wait is for an event,
+// and gives up after minutes. What holds only for some time is tried again (in_time).
 #pragma once
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <glob.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <netdb.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <stdexcept>
@@ -29,31 +36,33 @@
 #include <thread>
 #include <vector>
 
+#include "catch.hpp"
+
 namespace fixture {
 
 using namespace std::chrono_literals;
 using namespace std::string_literals;
 using Clock = std::chrono::steady_clock;
 
-// For what comes at once unless the machine is busy. After 10 s maintd responds to anything.
-constexpr auto patience = 8s;
+constexpr std::chrono::milliseconds patience = 10min;
 
 inline double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Waits until `condition` holds. Returns whether it did before `limit` was over.
+// Waits until `condition` holds. Returns whether it did before `patience` was over.
 template <typename Condition>
-bool eventually(Condition condition, std::chrono::milliseconds limit = patience) {
-    bool holds = condition();
-    for (const auto end = Clock::now() + limit; !holds && Clock::now() < end;
-         holds = condition())
+bool eventually(Condition condition) {
+    const auto end = Clock::now() + patience;
+    while (!condition()) {
+        if (Clock::now() > end) return false;
         std::this_thread::sleep_for(2ms);
-    return holds;
+    }
+    return true;
 }
 
-// Calls work(0) to work(count - 1) at the same time, and returns what they return: Catch2 allows no
-// assertion in a thread.
+// Calls work(0) to work(count - 1) at the same time, and returns what they return. Catch2
+// allows no assertion in a thread.
 template <typename Work>
 auto together(int count, Work work) {
     std::deque<decltype(work(0))> results(static_cast<std::size_t>(count));
@@ -64,27 +73,29 @@ auto together(int count, Work work) {
     return results;
 }
 
-// Whether one of ten tries succeeds. A busy machine can spoil any single measurement of time.
+// Judges what holds only for some time. An attempt returns what is wrong, or "". If
+// something was wrong and it took longer than `limit` seconds, which only a busy machine
+// or a fault can cause, it is tried again, for a minute.
 template <typename Attempt>
-bool succeeds_once(Attempt attempt) {
-    for (int tries = 0; tries < 10; ++tries)
-        if (attempt()) return true;
-    return false;
+std::string in_time(double limit, Attempt attempt) {
+    for (const auto begin = Clock::now();;) {
+        const auto start = Clock::now();
+        const std::string wrong = attempt();
+        if (wrong.empty() || seconds_since(start) < limit || seconds_since(begin) > 60)
+            return wrong;
+    }
 }
 
 inline std::runtime_error system_error(const std::string& what) {
     return std::runtime_error(what + ": " + std::strerror(errno));
 }
-
 inline std::string file_content(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
-inline std::string maintd_path() {
-    const char* path = std::getenv("MAINTD");
-    return path != nullptr ? path : "./maintd";
-}
+inline const char* const maintd_path =
+    std::getenv("MAINTD") != nullptr ? std::getenv("MAINTD") : "./maintd";
 
 // Owns a descriptor: closes it exactly once.
 struct Descriptor {
@@ -99,16 +110,14 @@ struct Descriptor {
     operator int() const { return number; }
     void close() { Descriptor(std::move(*this)); }
 
-    // Waits for POLLIN or POLLOUT. Returns whether that came before `end`.
-    bool is_ready(short event, Clock::time_point end) const {
-        const auto left =
-            std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
-        pollfd entry{number, event, 0};
-        return poll(&entry, 1, static_cast<int>(std::max(left, 0ms).count())) > 0;
+    // Whether anything, or the end, can be read within `limit`.
+    bool readable(std::chrono::milliseconds limit = 0ms) const {
+        pollfd entry{number, POLLIN, 0};
+        return number >= 0 && poll(&entry, 1, static_cast<int>(limit.count())) > 0;
     }
 };
 
-// Sets how many descriptors this process may have, at most the hard limit. Returns the new limit.
+// Sets how many descriptors this process may have, if it may. Returns the new limit.
 inline rlim_t set_descriptor_limit(rlim_t number) {
     rlimit limit{};
     getrlimit(RLIMIT_NOFILE, &limit);
@@ -130,28 +139,47 @@ struct TemporaryFile {
     std::string path = "/tmp/maintd-test-XXXXXX";
 };
 
+// In a child: the kernel lets this system call do nothing but `action` from now on, for
+// example SECCOMP_RET_ERRNO | EMFILE, always or only if an argument has this value.
+inline void replace_call(int number, unsigned action, int argument = -1,
+                         unsigned value = 0) {
+    const auto call = static_cast<unsigned>(number);
+    const unsigned low = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0;
+    const std::size_t place =
+        argument < 0 ? offsetof(seccomp_data, nr)
+                     : offsetof(seccomp_data, args) + 8u * unsigned(argument) + low;
+    sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<unsigned>(place)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, argument < 0 ? call : value, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, action),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    const sock_fprog filter{std::size(program), program};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0)
+        _exit(126);
+}
+
 // What a child writes and this process reads. Neither end is inherited by other programs.
 struct Channel {
     Descriptor reader, writer;
     std::string text{};  // what has been read
 
-    // Reads what there is, or waits for it. Returns false at the end.
-    bool read_some() {
-        char bytes[4096];
-        const ssize_t size = read(reader, bytes, sizeof bytes);
-        if (size > 0) text.append(bytes, static_cast<std::size_t>(size));
-        return size > 0;
-    }
-    // Reads until `text` contains `part`. Returns whether that came in time.
+    // Reads until `text` contains `part`. Returns false if that does not come.
     bool read_until(const std::string& part) {
-        const auto end = Clock::now() + patience;
-        while (text.find(part) == text.npos)
-            if (!reader.is_ready(POLLIN, end) || !read_some()) return false;
+        char bytes[4096];
+        while (text.find(part) == text.npos) {
+            const ssize_t size =
+                reader.readable(patience) ? read(reader, bytes, sizeof bytes) : 0;
+            if (size <= 0) return false;
+            text.append(bytes, bytes + size);
+        }
         return true;
     }
-    // Removes the next line from `text` and returns it without its newline. Throws if none comes.
+    // Takes the next line from `text`, without its newline. Throws if none comes.
     std::string read_line() {
-        if (!read_until("\n")) throw std::runtime_error("no line in time, only: " + text);
+        if (!read_until("\n")) throw std::runtime_error("no line, only: " + text);
         const std::size_t newline = text.find('\n');
         const std::string line = text.substr(0, newline);
         text.erase(0, newline + 1);
@@ -170,8 +198,8 @@ struct Exit {
     std::string output, errors;
 };
 
-// A child process with its standard output and error on channels, and with no signal ignored.
-// `prepare` runs in the child, before exec(). A process that is left running is killed.
+// A child process with standard output and error on channels, and with no signal ignored.
+// `prepare` runs in the child, before exec(). What is left running is killed.
 struct Process {
     explicit Process(std::vector<std::string> arguments,
                      const std::function<void()>& prepare = {},
@@ -183,10 +211,10 @@ struct Process {
             dup2(errors.writer, STDERR_FILENO);
             for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
             prctl(PR_SET_PDEATHSIG, SIGKILL);
-            if (prepare) prepare();
             std::vector<char*> argv;
             for (std::string& argument : arguments) argv.push_back(argument.data());
             argv.push_back(nullptr);
+            if (prepare) prepare();
             execvp(argv[0], argv.data());
             _exit(127);
         }
@@ -195,8 +223,7 @@ struct Process {
     }
     ~Process() {
         if (pid <= 0) return;
-        kill(pid, std::getenv("MAINTD_LET_EXIT") ? SIGTERM
-                                                 : SIGKILL);  // Coverage needs an exit.
+        kill(pid, SIGKILL);
         waitpid(pid, nullptr, 0);
     }
 
@@ -206,16 +233,14 @@ struct Process {
     // Waits for the end. Throws if it does not come.
     Exit wait() {
         int status = 0;
-        const auto ended = [&] { return waitpid(pid, &status, WNOHANG) == pid; };
-        if (!eventually(ended)) throw std::runtime_error("the process does not end");
+        if (!eventually([&] { return waitpid(pid, &status, WNOHANG) == pid; }))
+            throw std::runtime_error("the process does not end");
         pid = -1;
-        while (output.read_some()) continue;
-        while (errors.read_some()) continue;
+        for (Channel* channel : {&output, &errors}) channel->read_until("\0"s);
         status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
         return {status, output.text, errors.text};
     }
 
-    // What /proc says of the process.
     std::string proc(const char* name) const {
         return "/proc/" + std::to_string(pid) + name;
     }
@@ -227,34 +252,38 @@ struct Process {
     }
     long resident_kilobytes() const { return std::stol(status_field("VmRSS")); }
     std::size_t descriptors() const {
-        glob_t found{};
-        glob(proc("/fd/*").c_str(), 0, nullptr, &found);
-        const std::size_t count = found.gl_pathc;
-        globfree(&found);
-        return count;
+        const std::filesystem::directory_iterator all(proc("/fd"));
+        return static_cast<std::size_t>(std::distance(begin(all), end(all)));
     }
-    double cpu_seconds() const {
-        return std::stod(file_content(proc("/schedstat"))) / 1e9;
-    }
-    // Whether it uses less than this share of a core, measured for 0.3 s.
-    bool uses_less_than(double share) const {
-        const auto start = Clock::now();
-        const double before = cpu_seconds();
-        std::this_thread::sleep_for(300ms);
-        return cpu_seconds() - before < share * seconds_since(start);
-    }
-
     Channel output = open_pipe(), errors;
     pid_t pid;
 };
 
-// Runs a program to its end.
 inline Exit run(std::vector<std::string> arguments,
                 const std::function<void()>& prepare = {}) {
     return Process(std::move(arguments), prepare).wait();
 }
 
-// A maintd that serves, on a free port unless the options name one.
+// Whether replace_call() works here. Some emulators of Linux lack it.
+inline bool can_replace_calls() {
+    const auto replace = [] { replace_call(SYS_nanosleep, SECCOMP_RET_ERRNO); };
+    if (run({"true"}, replace).status == 0) return true;
+    WARN("The kernel can replace no call here: a part is not tested.");
+    return false;
+}
+
+// Whether a process uses the processor for 50 ms without going to sleep once.
+inline bool spins(const Process& process) {
+    const auto sleeps = [&] { return process.status_field("voluntary_ctxt_switches"); };
+    const auto used = [&] { return std::stod(file_content(process.proc("/schedstat"))); };
+    const std::string before = sleeps();
+    const double limit = used() + 50e6;  // ns
+    eventually([&] { return sleeps() != before || used() > limit; });
+    return sleeps() == before;
+}
+
+// A maintd that serves, on a free port unless the options name one. MAINTD_WRAPPER may
+// name a program that runs the binary, for example "qemu-aarch64-static".
 struct Maintd : Process {
     explicit Maintd(const std::vector<std::string>& options = {},
                     const std::function<void()>& prepare = {},
@@ -263,9 +292,15 @@ struct Maintd : Process {
           first_line(errors.read_line()) {
         if (!first_line.starts_with("maintd: serving "))
             throw std::runtime_error(first_line);
-        const std::size_t colon =
-            first_line.rfind(':', first_line.rfind('/'));  // "...:8080/ ..."
-        port = static_cast<std::uint16_t>(std::stoi(first_line.substr(colon + 1)));
+        const std::size_t slash = first_line.rfind('/');  // "...:8080/ ..."
+        port = static_cast<std::uint16_t>(
+            std::stoi(first_line.substr(first_line.rfind(':', slash) + 1)));
+    }
+
+    // Stops it until SIGCONT, so that only the kernel deals with its clients.
+    void pause() const {
+        send_signal(SIGSTOP);
+        eventually([&] { return status_field("State").starts_with("T"); });
     }
 
     // Asks it to stop. Returns how it ended, with its last line in `errors`.
@@ -278,9 +313,8 @@ struct Maintd : Process {
     std::uint16_t port = 0;
 
   private:
-    // MAINTD_WRAPPER may name a program that runs the binary, for example "valgrind -q".
     static std::vector<std::string> command(const std::vector<std::string>& options) {
-        std::vector<std::string> all{maintd_path(), "-p", "0"};
+        std::vector<std::string> all{maintd_path, "-p", "0"};
         all.insert(all.end(), options.begin(), options.end());
         if (std::getenv("MAINTD_WRAPPER") != nullptr)
             all.insert(all.begin(), {"sh", "-c", "exec $MAINTD_WRAPPER \"$0\" \"$@\""});
@@ -293,21 +327,19 @@ inline std::string count_of(unsigned long requests) {
            (requests == 1 ? " request" : " requests") + " answered";
 }
 
-// Returns the count in the last line. Throws if maintd printed anything else, or did not end well.
+// Returns the count in the last line. Throws if there is more, or the status is not 0.
 inline unsigned long last_count(const Exit& exit) {
     unsigned long count = 0, seconds = 0;
     std::sscanf(exit.errors.c_str(), "maintd: %lu %*s answered in %lu", &count, &seconds);
-    const std::string line = count_of(count) + " in " + std::to_string(seconds) + " s";
-    const std::string printed = exit.output + exit.errors;
-    const bool is_alone =
-        printed == line + "\n" || printed == line + "\r\n";  // on a terminal
-    if (exit.status != 0 || !is_alone)
-        throw std::runtime_error(printed + " (status " + std::to_string(exit.status) +
-                                 ")");
+    std::string printed = exit.output + exit.errors;
+    std::erase(printed, '\r');  // which a terminal adds
+    if (exit.status != 0 ||
+        printed != count_of(count) + " in " + std::to_string(seconds) + " s\n")
+        throw std::runtime_error(printed + " (" + std::to_string(exit.status) + ")");
     return count;
 }
 
-// What a client got. `clean` means that the server's FIN came, and no reset, in time.
+// What a client got. `clean` means that the server's FIN came, and no reset.
 struct Reply {
     std::string bytes{};
     bool clean = false;
@@ -319,86 +351,66 @@ struct Reply {
     }
 };
 
-// A connection to a numeric address. Its calls end at a deadline, so that no test hangs.
-struct Client {
+// A connection, or -1 if it was refused. No call waits for longer than `patience`.
+struct Client : Descriptor {
     explicit Client(std::uint16_t port, int receive_buffer = 0,
                     const char* to = "127.0.0.1") {
-        const in_port_t number = htons(port);
-        sockaddr_in v4{
-            .sin_family = AF_INET, .sin_port = number, .sin_addr{}, .sin_zero{}};
-        sockaddr_in6 v6{AF_INET6, number, 0, {}, 0};
-        const bool is_v4 = inet_pton(AF_INET, to, &v4.sin_addr) == 1;
-        if (!is_v4 && inet_pton(AF_INET6, to, &v6.sin6_addr) != 1) throw system_error(to);
+        addrinfo hints{}, *found = nullptr;
+        hints.ai_flags = AI_NUMERICHOST;
+        hints.ai_socktype = SOCK_STREAM;
+        if (getaddrinfo(to, std::to_string(port).c_str(), &hints, &found) != 0)
+            throw std::runtime_error(to);
+        number = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
         const int on = 1;  // Every send() leaves at once, as a packet of its own.
-        socket_ = socket(is_v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        const timeval limit{patience / 1s, 0};
+        setsockopt(number, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        setsockopt(number, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+        setsockopt(number, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
         if (receive_buffer > 0)
-            setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &receive_buffer,
+            setsockopt(number, SOL_SOCKET, SO_RCVBUF, &receive_buffer,
                        sizeof receive_buffer);
-        const auto* ip =
-            is_v4 ? reinterpret_cast<sockaddr*>(&v4) : reinterpret_cast<sockaddr*>(&v6);
-        if (connect(socket_, ip, is_v4 ? sizeof v4 : sizeof v6) < 0)
-            throw system_error("connect");
+        if (connect(number, found->ai_addr, found->ai_addrlen) < 0) close();
+        freeaddrinfo(found);
     }
 
     // Sends all of `bytes`. Returns false if the server does not take them.
     bool send(std::string_view bytes) {
-        const auto end = Clock::now() + patience;
-        while (!bytes.empty() && socket_.is_ready(POLLOUT, end)) {
-            const ssize_t size =
-                ::send(socket_, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-            if (size < 0 && errno != EAGAIN) return false;
-            bytes.remove_prefix(static_cast<std::size_t>(std::max(size, ssize_t{0})));
-        }
-        return bytes.empty();
+        const ssize_t size = ::send(number, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+        return size == static_cast<ssize_t>(bytes.size());
     }
-
-    int descriptor() const { return socket_; }
-    void half_close() { shutdown(socket_, SHUT_WR); }
+    void half_close() { shutdown(number, SHUT_WR); }
 
     // Closes with a reset, like a client that crashes.
     void abort() {
         const linger at_once{1, 0};
-        setsockopt(socket_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-        socket_.close();
-    }
-
-    // Whether anything, or the end of the stream, can be read within `limit`.
-    bool readable(std::chrono::milliseconds limit) const {
-        return socket_.is_ready(POLLIN, Clock::now() + limit);
+        setsockopt(number, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+        close();
     }
 
     // Receives until the end of the stream.
     Reply receive_all() {
         Reply reply;
-        const auto end = Clock::now() + patience;
-        std::string bytes(1 << 16, '\0');
-        for (ssize_t size = 1; size > 0 && socket_.is_ready(POLLIN, end);) {
-            size = recv(socket_, bytes.data(), bytes.size(), 0);
-            if (size > 0) reply.bytes.append(bytes, 0, static_cast<std::size_t>(size));
-            reply.clean = size == 0;
-        }
+        char bytes[1 << 16];
+        ssize_t size = 0;
+        while ((size = recv(number, bytes, sizeof bytes, 0)) > 0)
+            reply.bytes.append(bytes, bytes + size);
+        reply.clean = size == 0;
         return reply;
     }
-
     Reply ask(std::string_view request) {
         send(request);
         return receive_all();
     }
-
-  private:
-    Descriptor socket_;
 };
 
 // A browser's request, and what a browser gets for it.
 inline const std::string get =
     "GET / HTTP/1.1\r\nHost: example\r\nUser-Agent: test\r\n\r\n";
-inline const std::string head =
-    "HEAD / HTTP/1.1\r\nHost: example\r\nUser-Agent: test\r\n\r\n";
+inline const std::string head = "HEAD" + get.substr(3);
 
 inline Reply visit(std::uint16_t port) { return Client(port).ask(get); }
 
-// Whether `reply` is exactly one whole 503 with `page`, or HEAD's header alone, and a clean end.
+// Whether `reply` is one whole 503 with `page`, or HEAD's header alone, and a clean end.
 inline bool is_whole(const Reply& reply, std::string_view page, bool head_only = false) {
     return reply.clean &&
            reply.header().starts_with("HTTP/1.1 503 Service Unavailable\r\n") &&
@@ -410,11 +422,7 @@ inline std::string built_in_page() { return file_content("maintenance.html"); }
 
 // Whether a visitor at this address gets the built-in page.
 inline bool is_served(std::uint16_t port, const char* to = "127.0.0.1") {
-    try {
-        return is_whole(Client(port, 0, to).ask(get), built_in_page());
-    } catch (const std::runtime_error&) {
-        return false;  // refused
-    }
+    return is_whole(Client(port, 0, to).ask(get), built_in_page());
 }
 
 }  // namespace fixture

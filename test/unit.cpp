@@ -1,189 +1,266 @@
-// A connection with the clock moved by hand. maintd.cpp is included whole, with its main() renamed.
-// The pragma is needed because only a real main() may lack a return.
-#pragma GCC diagnostic ignored "-Wreturn-type"
-#define main maintd_main
-#include "../maintd.cpp"
-#undef main
+// SPDX-License-Identifier: 0BSD
+// The server with the clock moved by hand: each deadline one step before it, and at it.
+// maintd.cpp is included whole, with a poll() and an accept() that are defined below.
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <optional>
 
 #include "catch.hpp"
 
+namespace by_hand {
+using Time = std::chrono::nanoseconds;
+std::optional<Time> clock;  // what the clock says; without it the kernel's clock counts
+std::optional<Time> after_poll;  // and says when poll() returns; without it poll() waits
+int timeout;                     // what poll() was called with, in ms
+int pending = 0;  // clients that accept() still has, which are gone by then
+
+int poll(pollfd* entries, nfds_t count, int limit) {
+    const int ready = ::poll(entries, count, 0);
+    timeout = limit;
+    const Time waited = std::chrono::milliseconds(ready == 0 ? limit : 0);
+    clock = after_poll ? *after_poll : *clock + waited;
+    return ready;
+}
+
+int accept() {
+    errno = EAGAIN;
+    if (pending == 0) return -1;
+    --pending;
+    return socket(AF_UNIX, SOCK_STREAM, 0);
+}
+}  // namespace by_hand
+
+// Replaces the C library's function, which every clock of C++ calls.
+extern "C" int clock_gettime(clockid_t id, timespec* result) noexcept {
+    if (!by_hand::clock) return static_cast<int>(syscall(SYS_clock_gettime, id, result));
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(*by_hand::clock);
+    *result = {seconds.count(), (*by_hand::clock - seconds).count()};
+    return 0;
+}
+
+#pragma GCC diagnostic ignored "-Wreturn-type"  // Only a real main() may lack a return.
+#define main maintd_main
+#define poll(entries, count, limit) by_hand::poll(entries, count, limit)
+#define accept(listener, name, size) by_hand::accept()
+#include "../maintd.cpp"
+#undef main
+
 namespace {
 
-// One connection of a server, over a pair of sockets.
+// A server with one client, an end of a pair of sockets, accepted at 1,000 s.
 struct Visit {
     Server server;
-    const Clock::time_point accepted = server.now;
-    Fd client{};
+    Fd client;
 
-    explicit Visit(std::size_t page_size = 4)
-        : server{"header" + std::string(page_size, 'p'), page_size, Fd{}, -1} {
+    explicit Visit(std::size_t page = 4) {
+        by_hand::clock = by_hand::after_poll = 1000s;
+        now = Clock::now();
+        response = "header" + std::string(page, 'p');
+        page_size = page;
         int ends[2];
         REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
         client = Fd{ends[1]};
-        server.table.push_back(
-            {Fd{ends[0]}, accepted + read_timeout, accepted + read_timeout});
+        server.table.push_back({Fd{ends[0]}});
+    }
+    ~Visit() { by_hand::clock = by_hand::after_poll = std::nullopt; }
+
+    void send(std::string_view input) const {
+        CHECK(write(client.number, input.data(), input.size()) ==
+              static_cast<ssize_t>(input.size()));
     }
 
-    // Sends `input`, and lets poll() return `time` after accept(). Returns the new state.
-    State at(Clock::duration time, std::string_view input = "") {
-        if (!input.empty()) CHECK(write(client.number, input.data(), input.size()) > 0);
-        Connection& connection = server.table.front();
-        pollfd entry{connection.fd.number, POLLIN, 0};
-        if (connection.state == State::writing) entry.events |= POLLOUT;
-        poll(&entry, 1, 0);
-        server.now = accepted + time;
-        if (entry.revents != 0 || server.now >= connection.deadline)
-            server.advance(connection, entry.revents);
-        return connection.state;
+    // Sends `input`. Has one round end `time` after accept(). Returns the new state.
+    std::string at(Clock::duration time, std::string_view input = "") {
+        if (!input.empty()) send(input);
+        by_hand::after_poll = 1000s + time;
+        server.poll_once(now + 1s);
+        if (server.table.empty()) return "closed";
+        const char* const names[] = {"waiting", "reading", "writing", "lingering",
+                                     "closing"};
+        return names[static_cast<int>(server.table.front().state)];
     }
 
-    // Returns what the client has received, and "|" if a FIN came after it.
-    std::string response() const {
-        char bytes[100] = "", next = 0;
-        const ssize_t size = recv(client.number, bytes, sizeof bytes, MSG_DONTWAIT);
-        const bool ended = recv(client.number, &next, 1, MSG_DONTWAIT | MSG_PEEK) == 0;
-        return std::string(bytes, size < 0 ? 0 : static_cast<std::size_t>(size)) +
-               (ended ? "|" : "");
-    }
-
-    // Sends `input` at once. Returns whether the server then waits no longer for a request line.
-    bool line_ends_after(std::string_view input) {
-        at(0s, input);
-        return server.table.front().line_ended;
+    // What the client has received, at most 200,000 bytes, and "|" if FIN came after.
+    std::string received() const {
+        std::string bytes(200'000, '\0');
+        const ssize_t size =
+            recv(client.number, bytes.data(), bytes.size(), MSG_DONTWAIT);
+        bytes.resize(static_cast<std::size_t>(std::max(size, ssize_t{0})));
+        char next = 0;
+        const ssize_t more = recv(client.number, &next, 1, MSG_DONTWAIT | MSG_PEEK);
+        return bytes + (more == 0 ? "|" : "");
     }
 };
 
 const auto request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"s;
+const auto small = "headerpppp"s;
 
 }  // namespace
-
-// ---- A request ----------------------------------------------------------------------------------
 
 TEST_CASE(
     "a request is complete if its header ends with the input and announces no body") {
     for (const std::string& input :
-         {request, "HEAD / HTTP/1.1\r\n\r\n"s, "POST / HTTP/1.1\r\nX: y\r\n\r\n"s})
-        for (std::size_t size = 0; size <= input.size(); ++size)
+         {request, "HEAD / HTTP/1.1\r\n\r\n"s, "GET / HTTP/1.1\n\n"s,
+          "POST / HTTP/1.1\r\nX-Content-Length: 5\r\nX: transfer-encoding\r\n\r\n"s})
+        for (std::size_t size = 0; size <= input.size(); ++size) {
+            CAPTURE(input, size);
             CHECK(is_complete(input.substr(0, size)) == (size == input.size()));
-    for (const char* input :
-         {"\n", "\r\n", "\n\n", "GET / HTTP/1.1\n\n",
-          "GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n",
-          "GET / HTTP/1.1\r\nX: y\r\ncontent-LENGTH:0\r\nZ: z\r\n\r\n",
-          "PUT / HTTP/1.1\nTransfer-Encoding: chunked\n\r\n",
-          "PUT / HTTP/1.1\r\ntransfer-ENCODING: x\r\nX: y\r\n\r\n",
-          "GET / HTTP/1.1\r\n\r\nG", "GET / HTTP/1.1\r\n\r\nbody\r\n\r\n",
-          "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"}) {
+        }
+    for (const std::string& input :
+         {"GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n"s,
+          "GET / HTTP/1.1\r\nX: y\r\ncontent-LENGTH:0\r\nZ: z\r\n\r\n"s,
+          "PUT / HTTP/1.1\nTransfer-Encoding: chunked\n\r\n"s, "xyz"s, "x\r\n"s,
+          request + "G", request + "body\r\n\r\n", request + request}) {
         CAPTURE(input);
         CHECK_FALSE(is_complete(input));
     }
-}
-
-TEST_CASE("a client may pause, or close its side, after any byte of its request") {
-    for (const std::string& input :
-         {request, "x\n"s, "GET / HTTP/1.1\nHost: x\n"s,
-          "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"s, "\r\n\r\nHEAD /\r\n"s, "\n\rHEAD \n"s,
-          "\r\r\n\n\nx\n"s, "HEAD\t/\n"s, "HEADER /\n"s, "head /\n"s}) {
-        const std::size_t begin = input.find_first_not_of("\r\n");
-        const std::size_t end = input.find('\n', begin) + 1;
-        const bool is_head = input.compare(begin, 5, "HEAD ") == 0;
-        Visit byte_by_byte;
-        for (std::size_t cut = 0; cut <= input.size(); ++cut) {
-            CAPTURE(input, cut);
-            Visit in_two, ending;
-            CHECK(in_two.line_ends_after(input.substr(0, cut)) == (cut >= end));
-            CHECK(in_two.line_ends_after(input.substr(cut)));
-            in_two.at(1s);
-            CHECK(in_two.response() == (is_head ? "header" : "headerpppp"));
-            ending.at(0s, input.substr(0, cut));
-            shutdown(ending.client.number, SHUT_WR);
-            CHECK(ending.at(1ms) == State::closed);
-            const bool says_head = is_head && cut >= begin + 5;
-            CHECK(ending.response() == (cut == 0    ? ""
-                                        : says_head ? "header"
-                                                    : "headerpppp"));
-            if (cut > 0)
-                CHECK(byte_by_byte.line_ends_after(input.substr(cut - 1, 1)) ==
-                      (cut >= end));
-        }
-        byte_by_byte.at(1s);
-        CHECK(byte_by_byte.response() == (is_head ? "header" : "headerpppp"));
-    }
+    const std::string rest = "\r\n\r\n", longest(16'383 - rest.size(), 'x');
+    CHECK(is_complete(longest + rest));
+    CHECK_FALSE(is_complete("x" + longest + rest));
 }
 
 TEST_CASE(
-    "what cannot become a request line ends it: 8,192 bytes, an invisible first byte") {
-    for (const char byte : {'x', '\n', '\r'}) {
-        Visit visit;
-        CHECK_FALSE(visit.line_ends_after(std::string(8191, byte)));
-        CHECK(visit.line_ends_after({&byte, 1}));
-    }
+    "a page that names its charset, where a browser looks, needs none in the header") {
+    const std::string rest(1024 - strlen("charset"), ' ');
+    CHECK(names_charset(
+        "<META http-equiv=Content-Type content='text/html; CHARSET=latin1'>"));
+    CHECK(names_charset(rest + "charset=iso-8859-1"));
+    for (const std::string& page : {rest + " charset=iso-8859-1", "<p>x"s, "charse"s})
+        CHECK_FALSE(names_charset(page));
+}
+
+TEST_CASE("a newline ends the request line, and so does what cannot become one") {
+    CHECK_FALSE(line_has_ended(""));
+    CHECK_FALSE(line_has_ended(std::string(16'383, 'x')));
+    CHECK(line_has_ended(std::string(16'384, 'x')));
     for (int value = 0; value < 256; ++value) {
         CAPTURE(value);
         const char byte = static_cast<char>(value);
-        const bool waits = (value >= '!' && value <= '~') || byte == '\r' || byte == '\n';
-        CHECK(Visit().line_ends_after({&byte, 1}) == !waits);
-        CHECK(Visit().line_ends_after("\r\n"s + byte) == !waits);
-        CHECK(Visit().line_ends_after("G"s + byte) == (byte == '\n'));
+        CHECK(line_has_ended({&byte, 1}) == !(value >= '!' && value <= '~'));
+        CHECK(line_has_ended("G"s + byte) == (byte == '\n'));
     }
 }
 
-// ---- Deadlines: each is checked just before and just after --------------------------------------
+TEST_CASE("a client may close its side after any byte of its request") {
+    for (const std::string input :
+         {"\r\n\nHEAD / HTTP/1.1\r\n\r\n", "HEAD\t/\n", "head /\n"})
+        for (std::size_t size = 1; size <= input.size(); ++size) {
+            CAPTURE(input, size);
+            Visit visit;
+            visit.send(input.substr(0, size));
+            shutdown(visit.client.number, SHUT_WR);
+            visit.at(0s);  // reads what was sent, and in the next round its end
+            CHECK(visit.at(0s) == "closed");
+            const auto whole = input[0] == '\r' && size >= 8 ? "header|" : small + "|";
+            CHECK(visit.received() == (input[0] == '\r' && size <= 3 ? "|" : whole));
+        }
+}
 
 TEST_CASE("a complete request is answered and closed at once if the response is small") {
-    Visit in_two_parts;
-    CHECK(Visit(14'000 - 6).at(1s, request) == State::closed);
-    CHECK(Visit(14'000 - 5).at(1s, request) == State::lingering);
-    CHECK(in_two_parts.at(1s, request.substr(0, 20)) == State::reading);
-    CHECK(in_two_parts.at(1s, request.substr(20)) == State::reading);
+    CHECK(Visit(14'000 - 6).at(29s, request) == "closed");
+    CHECK(Visit(14'000 - 5).at(29s, request) == "lingering");
+    Visit in_pieces;
+    CHECK(in_pieces.at(1s, request.substr(0, 3)) == "waiting");
+    CHECK(in_pieces.at(29s, request.substr(3, 20)) == "reading");
+    CHECK(in_pieces.at(29s, request.substr(23)) == "closed");
+    CHECK(in_pieces.received() == small + "|");
 }
 
-TEST_CASE("reading ends 10 s after accept(), and no byte puts that off") {
-    for (const std::string start : {"", "x", "POST / HTTP/1.1\r\nx"}) {
+TEST_CASE("the request line has 30 s, and its client gets nothing if it sent nothing") {
+    for (const std::string byte : {"", "\r", "x"}) {
         Visit visit;
-        for (auto time = 0ms; time < 10s; time += 249ms)
-            CHECK(visit.at(time, time == 0s || start.empty() ? start : "x") ==
-                  State::reading);
-        CHECK(visit.at(9999ms) == State::reading);
-        CHECK(visit.at(10s) == (start.empty() ? State::closed : State::lingering));
-        CHECK(visit.response() == (start.empty() ? "" : "headerpppp"));
+        CHECK(visit.at(1s, byte) == "waiting");
+        CHECK(by_hand::timeout == 1001);  // at most 1 s, and the rest of a millisecond
+        CHECK(visit.at(30s - 1ns, byte) == "waiting");
+        CHECK(visit.at(30s) == (byte == "x" ? "lingering" : "closed"));
+        CHECK(visit.received() == (byte == "x" ? small : "|"));
     }
 }
 
-TEST_CASE("the response waits for a pause: 20 ms for GET and HEAD, 250 ms for all else") {
-    for (const char* line :
-         {"GET / HTTP/1.1\r\n", "HEAD / HTTP/1.1\r\n", "POST / HTTP/1.1\r\n", "get /\n",
-          "GETTY /\n", "HEADER /\n", "GET\n", "\x16"}) {
-        CAPTURE(line);
-        const bool is_short =
-            line == "GET / HTTP/1.1\r\n"sv || line == "HEAD / HTTP/1.1\r\n"sv;
-        const auto pause = is_short ? 20ms : 250ms;
-        Visit visit;
-        CHECK(visit.at(1s, line) == State::reading);
-        CHECK(visit.at(1s + pause - 1ms, "x") == State::reading);  // Input puts it off.
-        CHECK(visit.at(1s + 2 * pause - 2ms) == State::reading);
-        CHECK(visit.at(1s + 2 * pause - 1ms) == State::lingering);
-    }
+TEST_CASE("then the response comes after 250 ms without input, or after 10 s") {
+    Visit pausing, dripping;
+    CHECK(pausing.at(20s, "POST / HTTP/1.1\r\n") == "reading");
+    CHECK(pausing.at(20'249ms, "x") == "reading");
+    CHECK(pausing.at(20'499ms - 1ns) == "reading");
+    CHECK(by_hand::timeout == 251);  // poll() returns at the next deadline.
+    CHECK(pausing.at(20'499ms) == "lingering");
+    CHECK(dripping.at(20s, "GET / HTTP/1.1\r\n") == "reading");
+    for (auto time = 20s + 240ms; time < 30s; time += 240ms)
+        CHECK(dripping.at(time, "x") == "reading");
+    CHECK(dripping.at(30s - 1ns, "x") == "reading");
+    CHECK(dripping.at(30s, "x") == "lingering");
+    CHECK(dripping.received() == small);
 }
 
-TEST_CASE("writing ends 60 s after it began") {
-    Visit visit(4 << 20);
-    CHECK(visit.at(9s, request) == State::writing);
-    CHECK(visit.at(68s, "x") == State::writing);
-    CHECK(visit.response().size() == 100);  // Reading does not put it off, either.
-    CHECK(visit.at(68'999ms) == State::writing);
-    CHECK(visit.at(69s) == State::closed);
+TEST_CASE("a large page may take minutes, but a client has to take something in 60 s") {
+    Visit slow(4 << 20), stuck(4 << 20);
+    CHECK(slow.at(0s, request) == "writing");
+    std::size_t size = 0;
+    auto time = 0s;
+    for (std::string state = "writing"; state == "writing"; time += 59s) {
+        size += slow.received().size();
+        state = slow.at(time);
+    }
+    while (const std::size_t more = slow.received().size()) size += more;
+    CHECK(size == response.size());
+    CHECK(time > 10min);
+
+    CHECK(stuck.at(29s, request) == "writing");
+    CHECK(stuck.at(88s, "x") == "writing");  // What it sends is no progress.
+    CHECK(stuck.at(89s - 1ns) == "writing");
+    const int larger = 4 << 20;  // Now there is room, but the client has taken nothing.
+    setsockopt(stuck.server.table[0].fd.number, SOL_SOCKET, SO_SNDBUF, &larger, 4);
+    CHECK(stuck.at(89s) == "closed");
 }
 
 TEST_CASE("FIN comes 250 ms after the last input, and close() 5 s after the last input") {
     Visit visit;
-    CHECK(visit.at(1s, "GET / HTTP/1.1\r\n") == State::reading);
-    CHECK(visit.at(2s) == State::lingering);
-    CHECK(visit.at(2249ms, "x") == State::lingering);
-    CHECK(visit.at(2498ms) == State::lingering);
-    CHECK(visit.response() == "headerpppp");
-    CHECK(visit.at(2499ms) == State::closing);
-    CHECK(visit.response() == "|");
-    CHECK(visit.at(7498ms, "x") == State::closing);
-    CHECK(visit.at(12'497ms) == State::closing);
-    CHECK(visit.at(12'498ms) == State::closed);
+    CHECK(visit.at(1s, "GET / HTTP/1.1\r\n") == "reading");
+    CHECK(visit.at(2s) == "lingering");
+    CHECK(visit.at(2249ms, "x") == "lingering");
+    CHECK(visit.at(2499ms - 1ns) == "lingering");
+    CHECK(visit.received() == small);
+    CHECK(visit.at(2499ms) == "closing");
+    CHECK(visit.received() == "|");
+    CHECK(visit.at(7498ms, "x") == "closing");
+    CHECK(visit.at(12'498ms - 1ns) == "closing");
+    CHECK(visit.at(12'498ms) == "closed");
+}
+
+TEST_CASE("the newest quarter of the clients makes no room, even if it is silent") {
+    Visit visit;
+    visit.at(0s, "x");
+    for (const char* request : {"x", "x", ""}) {
+        visit.server.table.push_back({Fd{}});
+        visit.server.table.back().request = request;
+    }
+    visit.server.evict();
+    CHECK(visit.server.table.size() == 3);
+    CHECK(visit.server.table.back().request.empty());
+}
+
+TEST_CASE("one round accepts at most 4,097 clients") {
+    Visit visit;
+    by_hand::pending = 10'000;
+    visit.server.accept_clients();
+    CHECK(std::exchange(by_hand::pending, 0) == 10'000 - 4097);
+}
+
+TEST_CASE("a stop takes 2 s if a client holds it, or else no time") {
+    for (const auto& [input, seconds] : {std::pair{"HEAD /"s, 2s}, {request, 0s}}) {
+        Visit visit;
+        visit.send(input);
+        by_hand::after_poll.reset();
+        stop_requested = 1;
+        visit.server.serve();
+        stop_requested = 0;
+        CHECK(*by_hand::clock - 1000s >= seconds);
+        CHECK(*by_hand::clock - 1000s <= seconds + 1ms);
+        CHECK(visit.received() == (seconds == 2s ? "header|" : small + "|"));
+    }
 }

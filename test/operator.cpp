@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: 0BSD
+// What the operator sees: two lines, and between them a count on a terminal. Whatever
+// happens to the terminal or the log, visitors do not notice. A stop frees the port at
+// once, and answers all who are connected. The last tests look at what make builds.
+#include <sys/ioctl.h>
+#include <termios.h>
+
+#include "fixture.hpp"
+
+using namespace fixture;
+
+namespace {
+
+// A terminal as standard error. It does not show what is typed.
+Channel open_terminal() {
+    Channel terminal{posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), {}};
+    if (terminal.reader >= 0 && unlockpt(terminal.reader) == 0)
+        terminal.writer =
+            ioctl(terminal.reader, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    termios settings{};
+    if (tcgetattr(terminal.writer, &settings) < 0) throw system_error("pty");
+    settings.c_lflag = (settings.c_lflag | TOSTOP) & ~static_cast<tcflag_t>(ECHO);
+    tcsetattr(terminal.writer, TCSANOW, &settings);
+    return terminal;
+}
+
+// In a child: makes standard error its controlling terminal. It is in the foreground.
+void control_terminal() {
+    if (setsid() < 0 || ioctl(STDERR_FILENO, TIOCSCTTY, 0) < 0) _exit(126);
+}
+
+// Visits for so long that two counts would be due. Returns how many visitors got the
+// page, or 0 if one of them did not.
+unsigned long visited_for_a_while(const Maintd& maintd) {
+    const auto start = Clock::now();
+    for (unsigned long visits = 0;; ++visits) {
+        if (seconds_since(start) > 1.3 && visits > 1) return visits;
+        if (!is_served(maintd.port)) return 0;
+        std::this_thread::sleep_for(5ms);
+    }
+}
+
+// This takes a compiler's place where only make is tested. The "program" that it makes
+// says who compiled it, and prints its arguments.
+const std::string compiler = R"sh(#!/bin/sh
+arguments=$*
+while [ $# -gt 1 ]; do [ "$1" = -o ] && program=$2; shift; done
+[ "${program:-/dev/null}" = /dev/null ] && exit
+printf '#!/bin/sh\n# compiled by %s\necho $0 $*\n' "$0 $arguments" >"$program"
+chmod 700 "$program"
+)sh";
+
+struct Folder {
+    std::filesystem::path path = "/tmp/maintd-build-" + std::to_string(getpid());
+
+    Folder() {
+        std::filesystem::create_directories(path);
+        for (const char* name : {"maintd.cpp", "Makefile", "maintenance.html"})
+            std::filesystem::copy(name, path / name);
+        std::ofstream(path / "one") << compiler;
+        std::filesystem::permissions(path / "one", std::filesystem::perms::all);
+        std::filesystem::copy(path / "one", path / "two");
+    }
+    ~Folder() { std::filesystem::remove_all(path); }
+
+    // Runs make there, as in a shell where nothing is set but a strict umask.
+    Exit make(const std::string& arguments) const {
+        const std::string unset =
+            "unset MAKEFLAGS MFLAGS MAKELEVEL CXX CXXFLAGS LDFLAGS;";
+        const std::string in_folder = unset + "umask 077; cd " + path.string() + " && ";
+        return run({"sh", "-c", in_folder + "${MAKE:-make} " + arguments});
+    }
+    bool has(const char* name, const std::string& part) const {
+        return file_content(path / name).find(part) != part.npos;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("on a terminal the count grows in place, at most once a second") {
+    const auto start = Clock::now();
+    Maintd maintd({}, control_terminal, open_terminal());
+    std::string& text = maintd.errors.text;
+    CHECK(is_served(maintd.port));
+    CHECK(maintd.errors.read_until(count_of(1) + "\r"));
+    const unsigned long visits =
+        1 + visited_for_a_while(maintd) + visited_for_a_while(maintd);
+    CHECK(maintd.errors.read_until(count_of(visits) + "\r"));
+    const double seconds = seconds_since(start);
+
+    std::vector<unsigned long> counts;
+    for (std::size_t at = 0; at < text.size(); at = text.find('\r', at) + 1) {
+        counts.push_back(std::stoul(text.substr(at + std::strlen("maintd: "))));
+        CHECK(text.find(count_of(counts.back()) + "\r", at) == at);
+    }
+    CHECK(counts.size() >= 3);
+    CHECK(static_cast<double>(counts.size()) <= seconds + 1);
+    CHECK(std::is_sorted(counts.begin(), counts.end(), std::less_equal<>()));
+    text.clear();
+    const Exit exit = maintd.stop();
+    CHECK(last_count(exit) == visits);
+    const int lasted = std::stoi(exit.errors.substr(exit.errors.find(" in ") + 4));
+    CHECK((lasted >= 2 && lasted <= seconds_since(start)));
+}
+
+TEST_CASE("in the background the first and the last line are shown, but no count") {
+    const auto run_in_background = [] {
+        control_terminal();
+        const pid_t other = fork();
+        if (other == 0) {
+            setpgid(0, 0);
+            pause();  // The end of the terminal ends it.
+        }
+        while (tcsetpgrp(STDERR_FILENO, other) < 0) continue;  // It is no group yet.
+    };
+    Maintd maintd({}, run_in_background, open_terminal());
+    const unsigned long visits = visited_for_a_while(maintd);
+    CHECK_FALSE(maintd.errors.reader.readable());
+    CHECK(last_count(maintd.stop()) == visits);  // although TOSTOP forbids it
+}
+
+TEST_CASE("on a pipe nothing stands between the first line and the last") {
+    Maintd maintd, on_closed;
+    on_closed.errors.reader.close();
+    const unsigned long visits = visited_for_a_while(maintd);
+    CHECK(last_count(maintd.stop()) == visits);
+    CHECK(is_served(on_closed.port));
+    CHECK(on_closed.stop().status == 0);
+}
+
+TEST_CASE("a log that must not grow costs the last line, and the stop is no error") {
+    const TemporaryFile file("");
+    // -u 0, because otherwise prlimit() would need the right to change ids.
+    Process process({maintd_path, "-p", "0", "-u", "0"}, [&] {
+        dup2(open(file.path.c_str(), O_WRONLY | O_APPEND), STDERR_FILENO);
+    });
+    CHECK(eventually([&] { return file_content(file.path).ends_with("\n"); }));
+    const std::string first_line = file_content(file.path);
+    const rlimit limit{9, 9};
+    REQUIRE(prlimit(process.pid, RLIMIT_FSIZE, &limit, nullptr) == 0);
+    process.send_signal(SIGTERM);
+    CHECK(process.wait().status == 0);
+    CHECK(file_content(file.path) == first_line);
+}
+
+// kind 0: Ctrl-S stops the terminal for a while, 1: for good. 2: It is full. 3: It is
+// gone. 4 to 9: It is full but for 1 byte, 2 bytes, 4 bytes and so on.
+TEST_CASE("a terminal that is stuck or gone costs a count, but no visitor, and no stop") {
+    const auto survive = [](int kind) -> std::string {
+        // -u 0, because a process that changes its user survives its parent.
+        const auto as_with_nohup = [] {
+            control_terminal();
+            signal(SIGHUP, SIG_IGN);
+        };
+        Maintd maintd({"-u", "0"}, as_with_nohup, open_terminal());
+        Descriptor shell =
+            open(maintd.proc("/fd/2").c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY);
+        if (kind < 2) tcflow(shell, TCOOFF);
+        const std::string filler(4096, '.');
+        for (std::size_t size = kind < 2 ? 0 : filler.size(); size > 0;)
+            if (write(shell, filler.data(), size) < 0) size /= 2;
+        std::string room(kind < 4 ? 0 : std::size_t{1} << (kind - 4), '\0');
+        if (!room.empty() && read(maintd.errors.reader, room.data(), room.size()) < 0)
+            return "room";
+        if (kind == 3) maintd.errors.reader.close();
+        const unsigned long visits = visited_for_a_while(maintd);
+        if (visits == 0) return "a visitor did not get the page";
+        if (kind == 0) tcflow(shell, TCOON);
+        shell.close();
+        const bool is_shown = kind != 1 && kind != 3;
+        if (is_shown && !is_served(maintd.port)) return "the last visitor did not";
+        if (is_shown && !maintd.errors.read_until(count_of(visits + 1) + "\r"))
+            return maintd.errors.text;
+        return maintd.stop().status == 0 ? "" : "it did not end well";
+    };
+    for (const std::string& outcome : together(10, survive)) CHECK(outcome == "");
+}
+
+TEST_CASE("SIGTERM, SIGINT and SIGHUP stop it, even where they were blocked") {
+    const auto block_all = [] {
+        sigset_t all;
+        sigfillset(&all);
+        sigprocmask(SIG_SETMASK, &all, nullptr);
+    };
+    for (const int number : {SIGTERM, SIGINT, SIGHUP}) {
+        CAPTURE(number);
+        Maintd maintd({}, block_all);
+        for (int i = 0; i < 12; ++i) visit(maintd.port);
+        Client(maintd.port).ask(head);
+        Client(maintd.port).abort();  // It asks for nothing, so it is not counted.
+        CHECK(last_count(maintd.stop(number)) == 13);
+    }
+}
+
+TEST_CASE("all clients that are pending when the server is told to stop are answered") {
+    rlim_t most = 128;  // what the kernel keeps for one listener
+    std::ifstream("/proc/sys/net/core/somaxconn") >> most;
+    const rlim_t pending = std::min<rlim_t>(most, 4096) + 1;
+    const rlim_t count = std::min(pending, set_descriptor_limit(pending + 100) - 100);
+    if (count < pending) WARN("Only " << count << " of " << pending << " are tested.");
+    Maintd maintd;
+    maintd.pause();
+    std::vector<Client> clients;
+    while (clients.size() < count) clients.emplace_back(maintd.port).send(get);
+    maintd.send_signal(SIGTERM);
+    maintd.send_signal(SIGCONT);
+    std::size_t whole = 0;
+    for (Client& client : clients)
+        whole += is_whole(client.receive_all(), built_in_page());
+    CHECK(whole == count);
+    CHECK(last_count(maintd.wait()) == count);
+}
+
+TEST_CASE("the next server gets the port at once, while this one answers its clients") {
+    const TemporaryFile file(std::string(8 << 20, 'p'));
+    const std::string page = file_content(file.path);
+    const std::string wrong = in_time(1.9, [&]() -> std::string {
+        Maintd first({file.path});
+        visit(first.port);  // It leaves the port in TIME_WAIT.
+        Client half(first.port), reader(first.port);
+        half.send("HEAD / HTTP");
+        reader.send(get);
+        reader.readable(patience);
+        first.send_signal(SIGTERM);
+        first.send_signal(SIGHUP);
+        eventually([&] { return Client(first.port) < 0; });
+        if (!first.runs()) return "it has ended";
+        Process second({maintd_path, "-w", "-p", std::to_string(first.port)});
+        for (const int number : {SIGINT, SIGTERM, SIGHUP}) first.send_signal(number);
+        eventually([&] { return is_served(first.port); });
+        if (!is_whole(reader.receive_all(), page)) return "a slow reader is cut";
+        if (!is_whole(half.ask("/1.1\r\n\r\n"), page, true)) return "a slow one is cut";
+        half.abort(), reader.abort();
+        return last_count(first.wait()) == 3 ? "" : "wrong count";
+    });
+    CHECK(wrong == "");
+}
+
+TEST_CASE("a signal that is ignored at start stays ignored, so that nohup works") {
+    for (const int number : {SIGHUP, SIGINT}) {
+        Maintd maintd({}, [number] { signal(number, SIG_IGN); });
+        maintd.send_signal(number);
+        // A server that stops may still serve the first visitor.
+        for (int visitor = 1; visitor <= 2; ++visitor) CHECK(is_served(maintd.port));
+        CHECK(last_count(maintd.stop(SIGTERM)) == 2);
+    }
+}
+
+TEST_CASE("make install installs what was built, whatever the variables are now") {
+    const Folder folder;
+    const char* const installed = "to/usr/bin/maintd";
+    const std::string install = "install DESTDIR=to PREFIX=/usr ";
+    CHECK(folder.make("CXX=./one").status == 0);
+    CHECK(folder.make(install + "CXX=./two CXXFLAGS=-g").status == 0);
+    CHECK(folder.has(installed, "compiled by ./one"));
+    const auto mode = std::filesystem::status(folder.path / installed).permissions();
+    CHECK(mode == std::filesystem::perms(0755));
+    CHECK(folder.make("CXX=./two").status == 0);  // Other flags build it anew.
+    CHECK(folder.has("maintd", "compiled by ./two"));
+    std::filesystem::remove(folder.path / "maintd");  // Now install has to build it.
+    CHECK(folder.make(install + "CXX=./one").status == 0);
+    CHECK(folder.has(installed, "compiled by ./one"));
+}
+
+TEST_CASE(
+    "make run serves the page on port 8080, and make says what a page must not be") {
+    const Folder folder;
+    const Exit exit = folder.make("-s CXX=./one run");
+    CHECK(exit.output == "./maintd -p 8080 maintenance.html\n");
+    for (const std::string page : {"", "<p>)maintd\"</p>"}) {
+        std::ofstream(folder.path / "maintenance.html") << page;
+        const Exit failed = folder.make("CXX=./one");
+        CHECK(failed.status != 0);
+        const char* const why = page.empty() ? "empty" : "must not contain )maintd\"";
+        CHECK(failed.errors.find("maintenance.html: "s + why) != page.npos);
+    }
+}
+
+TEST_CASE("make static builds a program that is static and position independent") {
+    const Folder folder;
+    CHECK(folder.make("static CXX=./one LDFLAGS='-pie -Wl,-x'").status == 0);
+    CHECK(folder.has("maintd-static", " -static-pie"));
+    CHECK(folder.has("maintd-static", " -Wl,-x "));
+    CHECK_FALSE(folder.has("maintd-static", " -pie "));
+    if (folder.make("static").status != 0) {
+        WARN("No static program can be linked here: this is not tested.");
+        return;
+    }
+    const std::string program = folder.path / "maintd-static";
+    const Exit headers = run({"readelf", "-hl", program});
+    CHECK(headers.output.find("DYN") != program.npos);
+    CHECK(headers.output.find("INTERP") == program.npos);
+    CHECK(run({program, "-V"}).status == 0);
+}
