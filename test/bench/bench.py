@@ -1,115 +1,128 @@
+# SPDX-License-Identifier: 0BSD
 """The benchmark ("make bench"): what maintd costs, beside nginx, and what it must not cost.
-
-It needs root, wrk, nginx, strace and valgrind. The server has 1 ms of each 5 ms of core 0 (a cgroup
-quota), wrk has core 1: in longer turns the server waits for wrk. Timings are medians, and are only
-printed, except that a large page has to keep up with a bare loop of system calls.
+Times are medians of servers that take turns. It needs root, wrk, nginx, strace and valgrind.
 """
-import collections, contextlib, os, pathlib, re, socket, statistics, subprocess, sys, tempfile, time
+import collections, os, pathlib, re, socket, statistics, subprocess, sys, tempfile, time
 
-small, large = "x" * 1500, "x" * (1 << 20)
+sys.path.append("test/proof")
+from server import Server, eventually
 
-if len(sys.argv) > 1:  # "bench.py PORT" is the bare loop.
-    listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-    response = b"HTTP/1.1 503 Service Unavailable\r\n\r\n" + large.encode()
-    while True:
-        with listener.accept()[0] as client, contextlib.suppress(OSError):
-            client.recv(4096)
-            client.sendall(response)
+BROWSER = (b"GET / HTTP/1.1\r\nHost: example\r\nConnection: close\r\nCookie: "
+           + b"session=0123456789; " * 46 + b"\r\nAccept: text/html,*/*;q=0.8" * 9 + b"\r\n\r\n")
+NGINX = """daemon off; master_process off; pid {0}/pid; error_log {0}/errors;
+events {{ worker_connections 8192; }} http {{ access_log off; server {{ listen 127.0.0.1:1
+backlog=4096; location / {{ default_type text/html; add_header Retry-After 60 always;
+return 503 "{1}"; }} }} }}"""
+BARE_LOOP = """import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+response = b"HTTP/1.1 503 Service Unavailable\\r\\n\\r\\n" + b"x" * (1 << 20)
+while True:
+    with listener.accept()[0] as client:
+        client.recv(4096)
+        client.sendall(response)"""
 
 folder = tempfile.TemporaryDirectory()
 work = pathlib.Path(folder.name)
-(work / "small").write_text(small)
-(work / "large").write_text(large)
-(work / "wrk.lua").write_text(f"""wrk.headers["Connection"] = "close"
-function response(status, header, body)
-    if status ~= 503 or body ~= "{small}" then print("wrong") end
-end""")
-nginx = """daemon off; master_process off; pid %s/pid; events { worker_connections 8192; }
-http { access_log off; server { listen 127.0.0.1:%s backlog=4096; location / { return 503 "%s";
-default_type text/html; add_header Retry-After 120 always; } } }"""
+for name, size in {"small": 1500, "large": 1 << 20, "huge": 16 << 20}.items():
+    (work / name).write_text("x" * size)
+(work / "nginx").write_text(NGINX.format(work, "x" * 1500))
 failures = []
 
 def check(condition, figures):
     print("ok  " if condition else "FAIL", figures, flush=True)
     failures.extend([] if condition else [figures])
 
-def visits(address, count=1):
+def maintd(page, *wrapper):
+    return Server(*wrapper, "./maintd", "-u", "0", "-p", "PORT", work / page, stderr=-3)
+
+def nginx():
+    shell = f"sed -i s/:[0-9]*$/:PORT/ {work}/nginx; exec nginx -c {work}/nginx"
+    return Server("sh", "-c", shell, stderr=-3)
+
+def visits(server, count):
     """Returns how many microseconds a visit takes: the median of `count` visits."""
     times = [time.perf_counter()]
     for _ in range(count):
-        with socket.create_connection(address) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: example\r\nConnection: close\r\n\r\n")
+        with socket.create_connection(server.address) as client:
+            client.sendall(BROWSER)
             client.shutdown(socket.SHUT_WR)  # so that maintd closes at once after a large page, too
             while client.recv(1 << 18):
                 pass
         times.append(time.perf_counter())
     return 1e6 * statistics.median(end - start for start, end in zip(times, times[1:]))
 
-def serve(command, act):
-    """Runs a server on a free port instead of PORT. Returns what act(its pid, address) returns."""
-    address = socket.create_server(("127.0.0.1", 0)).getsockname()  # closed again at once
-    (work / "nginx").write_text(nginx % (work, address[1], small))
-    words = command.replace("PORT", str(address[1])).split()
-    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
-        try:
-            while process.poll() is None and socket.socket().connect_ex(address) != 0:
-                time.sleep(0.01)
-            visits(address)
-            return act(process.pid, address)
-        finally:
-            process.terminate()
+def wrk(server, seconds):
+    """Returns how many requests wrk has sent, each of which got the page."""
+    url = "http://127.0.0.1:%i/" % server.address[1]
+    command = ["taskset", "-c", "1", "wrk", "-t1", "-c256", "-H", "Connection: close"]
+    command += ["--timeout", "99s", f"-d{seconds}s", url]  # A busy machine may be slow.
+    text = subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout
+    answers, pages = re.findall(r"\d+(?= requests in)|(?<=responses: )\d+", text)
+    if answers != pages or "errors" in text:
+        sys.exit(text)
+    return int(answers)
 
-def medians(rounds, act, *servers):
-    """Runs the servers in turn, several times. Returns the medians of act()'s figures for each."""
-    turns = [[serve(each, act) for each in servers] for _ in range(rounds)]
-    return [[statistics.median(figure) for figure in zip(*each)] for each in zip(*turns)]
+def in_turns(act, *servers):
+    """Returns the medians of act()'s figures for each server."""
+    figures = [[] for _ in servers]
+    for start, results in [*zip(servers, figures)] * 5:
+        with start() as server:
+            results.append(act(server))
+    return [tuple(map(statistics.median, zip(*results))) for results in figures]
 
-def wait_for_status(pid, text):
-    while text not in pathlib.Path(f"/proc/{pid}/status").read_text():
-        time.sleep(0.01)
-
-def system_calls(pid, act, *arguments):
+def system_calls(server, act, *arguments):
     """Returns how often each system call of the server succeeded while `act` ran."""
-    with subprocess.Popen(["strace", "-qq", "-o", work / "calls", "-p", str(pid)]) as strace:
-        wait_for_status(pid, f"TracerPid:\t{strace.pid}")
+    command = ["strace", "-qq", "-o", work / "calls", "-p", str(server.process.pid)]
+    with subprocess.Popen(command) as strace:
+        eventually(lambda: server.status("TracerPid") == str(strace.pid), "strace does not attach")
         act(*arguments)
-        wait_for_status(pid, "State:\tS")  # in poll(): the last close() is over
+        eventually(lambda: server.status("State")[0] == "S", "it does not come to rest in poll()")
         strace.terminate()
     return collections.Counter(re.findall(r"(?m)^(\w+)\(.* = \d", (work / "calls").read_text()))
 
-def check_calls(pid, address):
-    calls = system_calls(pid, visits, address, 1000)
-    exact = {calls[name] for name in ("accept", "recvfrom", "sendto", "close")}
-    check(exact == {1000} and calls["poll"] <= 2100, f"calls of 1,000 answers: {dict(calls)}")
-    calls = system_calls(pid, time.sleep, 5)
-    check(calls.total() <= 6, f"calls of 5 s without a visitor: {dict(calls)}")
+def instructions(count):
+    """Returns how many instructions it takes to start, to answer so many requests, and to stop."""
+    callgrind = "valgrind", "--tool=callgrind", "--vgdb=no", f"--callgrind-out-file={work}/out"
+    with maintd("small", *callgrind) as server:
+        visits(server, count)
+        server.process.terminate()
+        server.process.wait()
+    return int(re.search(r"(?m)^totals: (\d+)", (work / "out").read_text()).group(1))
 
-def allocations(count):
-    serve(f"valgrind --log-file={work}/valgrind {maintd}", lambda _, at: visits(at, count))
-    return re.search(r"([\d,]+) allocs", (work / "valgrind").read_text()).group(1)
-
-def costs(pid, address):
-    """Returns microseconds: of CPU time per answer, and of a visit beside a full table."""
-    idle = [socket.create_connection(address) for _ in range(1023)]
-    visit_time = visits(address, 500)
+def costs(server):
+    """Returns microseconds: of CPU time per answer, and of a visit beside a full table. The server
+    has 1 ms of each 5 ms of core 0: in longer turns it would wait for wrk, which has core 1."""
+    idle = [socket.create_connection(server.address) for _ in range(1023)]
+    visit_time = visits(server, 500)
     del idle
-    (cgroup / "cgroup.procs").write_text(str(pid))
-    os.sched_setaffinity(pid, {0})
-    clock = ~pid << 3 | 2  # that of clock_getcpuclockid(3)
+    (cgroup / "cgroup.procs").write_text(str(server.process.pid))
+    os.sched_setaffinity(server.process.pid, {0})
+    clock = ~server.process.pid << 3 | 2  # that of clock_getcpuclockid(3)
     before = time.clock_gettime(clock)
-    wrk = f"taskset -c 1 wrk -t1 -c256 -d3s -s {work}/wrk.lua http://127.0.0.1:{address[1]}/"
-    text = subprocess.run(wrk.split(), stdout=subprocess.PIPE, text=True).stdout
-    answers = int(re.search(r"(\d+) requests in", text).group(1))
-    check("wrong" not in text and "timeout" not in text, f"{answers} right answers under load")
+    answers = wrk(server, 3)
     return 1e6 * (time.clock_gettime(clock) - before) / answers, visit_time
 
-maintd = f"./maintd -p PORT {work}/small"
-serve(maintd, check_calls)
-few, many = allocations(10), allocations(1010)
-check(few == many, f"allocations after 10 answers: {few}, after 1,010: {many}")
+def memory(server):
+    return int(server.status("VmRSS").split()[0])
 
-pages = f"./maintd -p PORT {work}/large", f"{sys.executable} {__file__} PORT"
-[ours], [bare] = medians(5, lambda _, address: [visits(address, 100)], *pages)
+with maintd("small") as server:
+    calls = system_calls(server, visits, server, 1000)
+    exact = {calls[name] for name in ("accept", "recvfrom", "sendto", "close")}
+    check(exact == {1000} and calls["poll"] <= 2100, f"calls of 1,000 answers: {dict(calls)}")
+    calls = system_calls(server, time.sleep, 5)
+    check(calls["poll"] <= 6, f"calls of 5 s without a visitor: {dict(calls)}")
+    first, before, answers = wrk(server, 5), memory(server), 0
+    while answers < 300_000:
+        answers += wrk(server, 10)
+    figures = f"{before} kB after {first} answers, {memory(server)} kB after {answers} more"
+    check(memory(server) <= before + 128, figures)
+with maintd("huge") as server:
+    check(memory(server) <= 22 << 10, f"memory with a page of 16 MiB: {memory(server)} kB")
+each = (instructions(1010) - instructions(10)) // 1000
+check(each <= 5000, f"instructions for a browser's request of 1.3 kB: {each}")
+
+loop = lambda: Server(sys.executable, "-c", BARE_LOOP, "PORT", stderr=-3)
+[[ours], [bare]] = in_turns(lambda server: [visits(server, 100)], lambda: maintd("large"), loop)
 check(ours <= bare / 0.8, f"a page of 1 MiB: {ours:.0f} us, of the bare loop {bare:.0f} us")
 
 v1 = os.path.isdir("/sys/fs/cgroup/cpu")
@@ -119,7 +132,7 @@ try:
     quota = [("cpu.cfs_period_us", "5000"), ("cpu.cfs_quota_us", "1000")]  # microseconds
     for name, value in quota if v1 else [("cpu.max", "1000 5000")]:
         (cgroup / name).write_text(value)
-    results = medians(3, costs, maintd, f"nginx -c {work}/nginx")
+    results = in_turns(costs, lambda: maintd("small"), nginx)
 finally:
     cgroup.rmdir()
 for name, (cpu, visit) in zip(("maintd", "nginx"), results):

@@ -1,97 +1,88 @@
-"""Small changes to maintd.cpp ("make mutants"): each should make a test fail.
+# SPDX-License-Identifier: 0BSD
+"""Small changes to maintd.cpp and to the page ("make mutants"): each has to make a test fail. In a
+list each line is one, "search ==> replacement". The search text occurs exactly once; where it has a
+space, the file may have a newline and comments. Noticed means that a test fails twice, the second
+time beside the unchanged program, with which it passes: a busy machine notices nothing.
 
-test/proof/mutants.txt holds one change a line, "search ==> replacement"; the search text occurs
-exactly once. A line "= equivalent: reason" or "= speed: reason" excuses the change below it. Each
-mutant meets the unit tests, then the other quick tests, then faults.py, until one of them fails.
-The program without a change runs beside them, and has to survive: load alone must not kill.
-
-usage: mutants.py [every=NUMBER] [text]    every so many changes, or those that contain the text
+usage: mutants.py [every=NUMBER] [text]...    every so many, or those whose line has each text
 """
-import concurrent.futures, os, pathlib, shutil, subprocess, sys, tempfile, time
+import concurrent.futures, os, pathlib, re, shutil, subprocess, sys, tempfile, time
 
 ROOT = pathlib.Path.cwd()
-SOURCE = (ROOT / "maintd.cpp").read_text()
 FOLDER = tempfile.TemporaryDirectory()
 WORK = pathlib.Path(FOLDER.name)
-COMPILE = [os.environ.get("CXX") or "c++", "-std=c++20", "-O0"]
-OBJECTS = [each for each in (ROOT / "test").glob("*.o") if each.name != "unit.o"]
-SUITES = ["unit"] + sorted(each.stem for each in OBJECTS if each.name != "main.o")
-AT_A_TIME = 3 * (os.cpu_count() or 1)  # The tests wait most of the time.
+SUITES = [each.stem for each in (ROOT / "test").glob("*.cpp") if "TEST_CASE" in each.read_text()]
+SUITES.sort(key="unit".__ne__)  # The unit tests come first, because they never wait.
 
-def read_list():
-    mutants, mark, errors = [], None, []
-    for number, line in enumerate((ROOT / "test/proof/mutants.txt").read_text().splitlines(), 1):
-        if line.startswith("= "):
-            mark = line[2:]
-        elif line and not line.startswith("#"):
-            search, arrow, replacement = line.partition(" ==>")
-            if not arrow or SOURCE.count(search) != 1:
-                errors.append(f"mutants.txt:{number}: not exactly once in maintd.cpp: {search}")
-            mutants.append((line, SOURCE.replace(search, replacement[1:]), mark))
-            mark = None
-    return mutants if not errors else sys.exit("\n".join(errors))
+# Each list, the file that it changes, and the tests that have to notice: their name and command.
+LISTS = [
+    ("mutants.txt", "maintd.cpp",
+     [*((name, ["./test/run", "-#", f"[#{name}]", "--abort"]) for name in SUITES),
+      ("faults", ["python3", "-B", "test/proof/faults.py", "-x"])]),
+    ("page_mutants.txt", "maintenance.html", [("page", ["node", "--test", "test/proof/page.mjs"])]),
+]
 
-def build(folder, output, sources):
-    command = [*COMPILE, "-o", output, *sources, *(["-pthread"] if output == "run" else [])]
-    built = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if built.returncode != 0:
-        sys.exit(f"does not compile: {built.stderr}")
+def changes():
+    """Yields each change: its name, the file, its new content, the tests."""
+    for name, file, tests in LISTS:
+        source = (ROOT / file).read_text()
+        for line in (ROOT / "test/proof" / name).read_text().splitlines():
+            search, arrow, new = line.partition(" ==>")
+            pattern = re.compile(r"(?:\s+// .*)*\s+".join(map(re.escape, search.split())))
+            if arrow and len(pattern.findall(source)) == 1:
+                yield f"{file}: {line}", file, pattern.sub(lambda _: new[1:], source), tests
+            elif not line.startswith("#"):
+                sys.exit(f"{name}: not exactly once in {file}: {line}")
 
-def failure_of(name, command, folder):
+def tree(file="README", content=None):
+    """Returns a copy of the tree with this content in one file, in which all is built again."""
+    folder = pathlib.Path(tempfile.mkdtemp(dir=WORK)) / "tree"
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", "corpus", "node_modules"))
+    if content:
+        (folder / file).write_text(content)
+    built = subprocess.run(["make", "-s", "test/run"], cwd=folder, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    subprocess.run(["chmod", "-R", "a+rX", folder.parent], check=True)  # also without root
+    return folder
+
+def failure(test, folder):
     """Returns what the test says if it fails. timeout(1) also ends the servers that it started."""
-    limit = "30" if name == "unit" else "400"  # seconds; some mutants wait forever
-    result = subprocess.run(["timeout", "-k", "1", limit, *command], cwd=folder, text=True,
-                            env={**os.environ, "MAINTD": f"{folder}/maintd"}, errors="replace",
+    name, command = test
+    limit = ["timeout", "-k", "1", "60" if name == "unit" else "900"]
+    result = subprocess.run([*limit, *command], cwd=folder, text=True, errors="replace",
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    lines = result.stdout.splitlines()
-    # Catch2 puts the test's name between two rules, faults.py after "FAIL".
-    told = [line for line in lines if line.startswith("FAIL ")] + [
-        line for rule, line in zip(lines, lines[1:]) if set(rule) == {"-"}] + lines[-1:]
+    told = re.search(r"(?m)^(FAIL .*|not ok .*|(?<=---\n)[^-. ].*)$", result.stdout)
     return f"{name}: {told[0] if told else '?'}"[:96] if result.returncode != 0 else None
 
-def killer(source):
-    """Returns which test kills the mutant, or None."""
-    folder = pathlib.Path(tempfile.mkdtemp(dir=WORK))
+def twice(test, folder, tries=5):
+    """Returns what a test says that has noticed the change, or None."""
+    if tries == 0 or not failure(test, folder):
+        return None
+    control = controls.submit(failure, test, unchanged)
+    second = failure(test, folder)
+    return twice(test, folder, tries - 1) if control.result() else second
+
+def noticed(file, content, tests):
+    """Returns what the first test says that has noticed the change, or None."""
+    folder = tree(file, content)
     try:
-        shutil.copytree(ROOT / "test", folder / "test", ignore=shutil.ignore_patterns("*.o", "run"))
-        for name in ("maintenance.html", "maintenance.inc", "README", "Makefile"):
-            shutil.copy(ROOT / name, folder)
-        subprocess.run(["chmod", "-R", "a+rX", folder], check=True)  # also without root
-        (folder / "maintd.cpp").write_text(source)
-        sources = ["-include", WORK / "first.hpp", "test/unit.cpp", *OBJECTS, *LIBRARY]
-        build(folder, "run", sources)
-        for suite in SUITES:
-            if suite != "unit" and not (folder / "maintd").exists():
-                build(folder, "maintd", ["maintd.cpp"])
-            if failure := failure_of(suite, ["./run", "-#", f"[#{suite}]", "--abort"], folder):
-                return failure
-        return failure_of("faults", [sys.executable, "test/proof/faults.py", "-x"], folder)
+        return next(filter(None, (twice(each, folder) for each in tests)), None)
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder.parent)
 
-mutants = read_list()
+began, survivors = time.monotonic(), 0
+chosen = [*changes()]
 for argument in sys.argv[1:]:
-    number = argument.removeprefix("every=")
-    mutants = mutants[::int(number)] if number != argument else [
-        each for each in mutants if argument in each[0]]
+    every, _, number = argument.partition("every=")
+    chosen = chosen[::int(number)] if number else [each for each in chosen if argument in each[0]]
 WORK.chmod(0o755)
-(WORK / "first.hpp").write_text(f'#include "{ROOT}/test/catch.hpp"\n')
-build(WORK, "first.hpp.gch", ["-x", "c++-header", "first.hpp"])
-CATCH_3 = pathlib.Path("/usr/include/catch2/catch_all.hpp").exists()
-LIBRARY = ["-lCatch2Main", "-lCatch2"] if CATCH_3 else []
-
-began = time.monotonic()
-counts = {"killed": 0, "survived": 0, "marked": 0}
+unchanged = tree()
+AT_A_TIME = 2 * (os.cpu_count() or 1)  # The tests wait most of the time.
+controls = concurrent.futures.ThreadPoolExecutor(AT_A_TIME)
 with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
-    unchanged = pool.submit(killer, SOURCE)
-    results = [None if mark else pool.submit(killer, source) for _, source, mark in mutants]
-    if failure := unchanged.result():
-        pool.shutdown(wait=False, cancel_futures=True)
-        sys.exit(f"without a change a test fails: {failure}")
-    for (line, _, mark), result in zip(mutants, results):
-        failure = mark or result.result()
-        kind = "marked" if mark else "killed" if failure else "survived"
-        counts[kind] += 1
-        print(f"{kind:8} {line}\n         {failure or ''}", flush=True)
-print(counts, f"{time.monotonic() - began:.0f} s")
-sys.exit(counts["killed"] < 0.97 * (counts["killed"] + counts["survived"]))
+    results = [pool.submit(noticed, *rest) for _, *rest in chosen]
+    for (name, *_), result in zip(chosen, results):
+        survivors += result.result() is None
+        print(f"{name}\n    {result.result() or 'SURVIVED'}", flush=True)
+print(f"{len(chosen)} changes, {survivors} survived, {time.monotonic() - began:.0f} s")
+sys.exit(survivors > 0)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: 0BSD
+"""How the tests in Python start a server and wait for it."""
+import contextlib, pathlib, re, socket, subprocess, time
+
+PATIENCE = 120  # seconds for what comes at once, unless the machine is busy
+socket.setdefaulttimeout(PATIENCE)
+
+def eventually(condition, otherwise):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, otherwise
+        time.sleep(0.005)
+
+class Server:
+    """Runs a command, in which PORT stands for a free port, until the end of the block."""
+
+    def __init__(self, *command, port_in_use=False, **process):
+        # Nobody else gets this port. Before listen(), a socket with SO_REUSEADDR may bind it, too.
+        self.holder = socket.socket()
+        self.holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.holder.bind(("127.0.0.1", 0))
+        if port_in_use:
+            self.holder.listen()
+        self.address = self.holder.getsockname()
+        words = [re.sub(r"\bPORT\b", str(self.address[1]), str(each)) for each in command]
+        self.process = subprocess.Popen(words, **process)
+
+    def __enter__(self):
+        assert self.serves(), "it does not start"
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+        self.holder.close()
+
+    def serves(self):
+        """Waits until it answers, or has ended. Returns whether it answers."""
+        def answers():
+            answer = b""
+            with contextlib.suppress(OSError), socket.create_connection(self.address, 5) as client:
+                client.sendall(b"HEAD / HTTP/1.1\r\nConnection: close\r\n\r\n")
+                answer = client.recv(999)
+                client.recv(1)  # waits for its end
+            return answer or self.process.poll() is not None
+        eventually(answers, "it neither serves nor ends")
+        return self.process.poll() is None
+
+    def status(self, field):
+        """Returns what /proc says of the process."""
+        text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return re.search(rf"^{field}:\s*(.*?)\s*$", text, re.MULTILINE).group(1)
