@@ -30,7 +30,8 @@ maintd: maintd.cpp maintenance.inc .command
 # that (-static-pie). Beside -pie the compiler would leave out -static.
 maintd-static: maintd.cpp maintenance.inc .command
 	@static=-static-pie; flags=$$(echo ' $(LDFLAGS) ' | sed 's/ -pie / /'); \
-	echo 'int main() {}' | $(CXX) -fPIE $$static -x c++ - -o /dev/null 2>/dev/null || static=-static; \
+	echo 'int main() {}' | $(CXX) -Werror -fPIE $$static -x c++ - -o /dev/null 2>/dev/null || \
+	    static=-static; \
 	set -x; $(COMPILE) -Os -fPIE $$static $$flags -s -o $@ maintd.cpp
 
 # This file changes only when the flags do: programs that depend on it are then built anew.
