@@ -31,6 +31,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -66,10 +67,10 @@ bool eventually(Condition condition) {
 template <typename Work>
 auto together(int count, Work work) {
     std::deque<decltype(work(0))> results(static_cast<std::size_t>(count));
-    std::vector<std::jthread> threads;
+    std::vector<std::thread> threads;
     for (std::size_t i = 0; i < results.size(); ++i)
         threads.emplace_back([&, i] { results[i] = work(static_cast<int>(i)); });
-    threads.clear();  // This waits until all of them have ended.
+    for (std::thread& each : threads) each.join();
     return results;
 }
 

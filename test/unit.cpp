@@ -235,9 +235,9 @@ TEST_CASE("FIN comes 250 ms after the last input, and close() 5 s after the last
 TEST_CASE("the newest quarter of the clients makes no room, even if it is silent") {
     Visit visit;
     visit.at(0s, "x");
-    for (const char* request : {"x", "x", ""}) {
+    for (const char* input : {"x", "x", ""}) {
         visit.server.table.push_back({Fd{}});
-        visit.server.table.back().request = request;
+        visit.server.table.back().request = input;
     }
     visit.server.evict();
     CHECK(visit.server.table.size() == 3);
