@@ -9,10 +9,10 @@
 //     accept() -> waiting -> reading -> writing -> lingering -> closing -> close()
 //
 // A connection is two streams of bytes, and each side ends its own with FIN ("I send no
-// more"). close() gives up both: if input is unread or comes later, the kernel answers
+// more"). close() ends both: if input is unread or comes later, the kernel answers
 // with a reset (RST), and the client's kernel may discard the page before the client has
 // read it (RFC 9112 section 9.6). Lingering and closing prevent that: they read until the
-// client stops. A short response to a complete request does without, because TCP sends
+// client stops. A short response to a complete request needs neither, because TCP sends
 // up to 14 kB at once (RFC 6928), and few clients send more before they have read it.
 //
 // To follow one request, start at Server::poll_once().
@@ -56,8 +56,8 @@ constexpr auto pause_timeout = 250ms;  // without input: few uploads pause for a
 constexpr auto write_timeout = 60s;    // without room for more of the response
 constexpr auto close_timeout = 5s;     // without input, after FIN has been sent
 constexpr auto stop_timeout = 2s;      // for all connections, after a signal
-constexpr auto max_wait = 1s;  // in poll(); also between two lines of show_count()
-constexpr timespec retry_delay{0, 10'000'000};  // 10 ms, after all calls have failed
+constexpr auto max_wait = 1s;  // in poll() while it serves; also between two counts
+constexpr timespec retry_delay{0, 10'000'000};  // 10 ms, before calls are tried again
 constexpr size_t max_connections = 1024;  // at a time; each poll() looks at all of them
 constexpr int backlog = 4096;  // clients that the kernel connects ahead of accept()
 constexpr size_t max_request = 16 << 10;  // bytes kept of a request
@@ -87,7 +87,7 @@ struct {                         // what the operator may choose
 }
 
 // Prints as printf() does, but nothing if there is no room: while write() waits for a
-// stopped terminal (Ctrl-S) or a full pipe, all clients wait. Use it for a log as well.
+// stopped terminal (Ctrl-S) or a full pipe, all clients wait. A log would need it, too.
 [[gnu::format(printf, 1, 2)]] void say(const char* format, ...) {
     pollfd room{STDERR_FILENO, POLLOUT, 0};
     if (poll(&room, 1, 0) < 1) return;
@@ -115,7 +115,7 @@ struct Fd {
 bool is_shortage(int error) {  // of descriptors, or of memory
     return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
-// EAGAIN: it would have to wait. EINTR: a signal came. Other errors come again.
+// EAGAIN: it would have to wait. EINTR: a signal came. Any other error would come again.
 bool is_temporary(int error) {
     return error == EAGAIN || error == EINTR || is_shortage(error);
 }
@@ -142,7 +142,7 @@ void build_response(const string& page) {
     string header =
         "HTTP/1.1 503 Service Unavailable\r\nServer: maintd\r\nConnection: close\r\n"
         "Cache-Control: no-store\r\nContent-Type: text/html";
-    if (!names_charset(page)) header += "; charset=utf-8";  // would overrule the page's
+    if (!names_charset(page)) header += "; charset=utf-8";  // It overrules the page's.
     header += "\r\nRetry-After: " + std::to_string(options.retry_after);
     header += "\r\nContent-Length: " + std::to_string(page.size()) + "\r\n\r\n";
     page_size = page.size();
@@ -173,7 +173,7 @@ string read_page(const char* path) {
 }
 
 // ---- The request: two questions about what has arrived of it --------------------------
-// A client of TLS may send no newline. It gets the response, too, and reports an error.
+// A TLS client may send no newline. It gets the plain response, and reports an error.
 bool line_has_ended(string_view request) {
     if (request.empty()) return false;
     if (request[0] <= ' ' || request[0] > '~') return true;  // not text
@@ -181,7 +181,7 @@ bool line_has_ended(string_view request) {
 }
 
 // Whether this is exactly one request without a body: it ends with the empty line after
-// its header (RFC 9112 section 6.3). In doubt it is not, and ends when the client pauses.
+// its header (RFC 9112 section 6.3). A body is not parsed: a pause ends it.
 bool is_complete(string_view request) {
     if (request.size() == max_request) return false;  // There may have been more.
     for (;;) {
@@ -197,13 +197,13 @@ bool is_complete(string_view request) {
 
 // ---- One connection: its state, its deadline, its next step ---------------------------
 Time now = Clock::now();      // when poll() returned last
-bool has_progressed = false;  // A call has succeeded since then.
+bool has_progressed = false;  // Since then a call has succeeded, or failed for good.
 size_t answered = 0;          // requests
 
 enum class State {
     waiting,    // for the request line
     reading,    // the rest: some proxies lose a response that overtakes the request
-    writing,    // the response
+    writing,    // the response, and reading: some clients send all before they read
     lingering,  // discarding input until it pauses: early FIN makes proxies drop the page
     closing,    // has sent FIN, and waits until the client does so, too
 };
@@ -211,7 +211,7 @@ using enum State;
 struct Connection {
     Fd fd;                // none: the connection has ended
     Time since = now;     // when the present state began
-    Time progress = now;  // when input arrived last; in writing, when output left last
+    Time progress = now;  // the last input since then; in writing, the last output
     State state = waiting;
     string request{};               // its first 16 KiB, without empty lines in front
     bool request_complete = false;  // as is_complete() says
@@ -219,7 +219,7 @@ struct Connection {
     string_view unsent{};           // the rest of the response
 
     // When the state ends even if nothing happens. In lingering and closing a client that
-    // goes on sending can stay until the table is full.
+    // goes on sending can stay until it is evicted.
     Time deadline() const {
         switch (state) {
             case waiting: return since + line_timeout;
@@ -242,17 +242,17 @@ struct Connection {
         progress = now;
     }
 
-    // What poll() shall report. It reports a condition, not a change: what is left undone
-    // is reported again. So writing does not ask for input after its end, which remains
-    // readable, and no other state asks for room, because there mostly is some. Unasked
-    // come POLLERR (an error) and POLLHUP (both streams ended): recv() or send() tells.
+    // What poll() should report. It reports a condition while it holds, not a change.
+    // There mostly is room, and FIN remains readable: poll() would always return at once.
+    // So only writing asks for room, and it asks for no input after FIN. POLLERR (an
+    // error) and POLLHUP (both streams ended) come unasked: recv() or send() tells which.
     short events() const {
         if (state != writing) return POLLIN;
         return input_ended ? POLLOUT : POLLIN | POLLOUT;
     }
 
-    // Does what can be done without waiting. Each state returns if the client has to do
-    // something first. Otherwise, or if it `must_end`, it goes on to the next state.
+    // Does what can be done without waiting. A state returns if the client has to act
+    // first, or else goes on. `must_end` cuts short waiting, reading and closing only.
     void advance(bool must_end = false) {
         receive();
         must_end = must_end || input_ended || is_late();
@@ -269,7 +269,7 @@ struct Connection {
                 enter(writing);
                 [[fallthrough]];
             case writing:
-                // First: send() may find some room though the client takes nothing.
+                // Before send(), which may find room though the client takes nothing.
                 if (is_late()) return finish();
                 send_response();
                 if (!unsent.empty()) return;
@@ -287,8 +287,8 @@ struct Connection {
         }
     }
 
-    // Takes what has arrived. MSG_DONTWAIT, as advance() tries without an event, too:
-    // recv() would then wait, and send() until there is room for all that is unsent.
+    // Takes what has arrived. MSG_DONTWAIT, because advance() also runs without an event:
+    // without it recv() waits for input, and send() until there is room for all of it.
     void receive() {
         if (input_ended) return;
         char buffer[buffer_size];
@@ -303,7 +303,7 @@ struct Connection {
         request += text.substr(0, max_request - request.size());
     }
 
-    // Copies what the kernel has room for, maybe a part. Even after close() it is sent.
+    // Copies as much as the kernel has room for. The kernel sends it even after close().
     void send_response() {
         const ssize_t size = send(fd.number, unsent.data(), unsent.size(), MSG_DONTWAIT);
         if (size < 0 && is_temporary(errno)) return;
@@ -327,15 +327,15 @@ struct Server {
     // Serves until a signal comes, and then, briefly, the clients that are connected.
     void serve() {
         while (stop_requested == 0) poll_once(now + max_wait);
-        for (int i = 0; i < 2; ++i) accept_clients();  // An error ends the first.
+        for (int i = 0; i < 2; ++i) accept_clients();  // twice, because an error ends one
         listener = Fd{};
         const Time end = now + stop_timeout;
         while (!table.empty() && now < end) poll_once(end);
         while (!table.empty()) evict();
     }
 
-    // One round: waits for an event, the nearest deadline, or `wake`. Then advances the
-    // connections that it concerns, and accepts new clients.
+    // One round: waits for an event, the nearest deadline, or `wake`. Then advances each
+    // connection that has an event or is late, and accepts new clients.
     void poll_once(Time wake) {
         watched.clear();
         watched.push_back({listener.number, POLLIN, 0});  // -1 is ignored.
@@ -343,7 +343,7 @@ struct Server {
             watched.push_back({client.fd.number, client.events(), 0});
             wake = std::min(wake, client.deadline());
         }
-        const auto ms = static_cast<int>((wake - now) / 1ms + 1);  // rounded up
+        const auto ms = static_cast<int>((wake - now) / 1ms + 1);  // never too early
         const int ready = poll(watched.data(), static_cast<nfds_t>(watched.size()), ms);
         if (ready < 0 && !is_temporary(errno)) fail(1, "poll: %s", strerror(errno));
         now = Clock::now();
@@ -361,10 +361,10 @@ struct Server {
     // Accepts the pending clients, each with a descriptor of its own. The listener has
     // O_NONBLOCK: accept() fails if none is left. After other errors poll() tells again.
     void accept_clients() {
-        for (int i = 0; i <= backlog; ++i) {  // Linux holds one more.
+        for (int i = 0; i <= backlog; ++i) {  // Linux holds one more than backlog.
             int number = accept(listener.number, nullptr, nullptr);
             if (number < 0 && i == 0 && is_shortage(errno) && !table.empty()) {
-                evict();  // only first: then poll() has reported a client
+                evict();  // only first: poll() has reported a client, or it stops
                 number = accept(listener.number, nullptr, nullptr);
             }
             if (number < 0) {
@@ -380,8 +380,8 @@ struct Server {
         }
     }
 
-    // Ends one connection to make room: the oldest that has sent nothing, or else the
-    // oldest. The newest quarter is spared: its requests may still be on their way.
+    // Ends one connection, to make room or to stop: the oldest that has sent nothing, or
+    // else the oldest. The newest quarter is spared: its requests may be on their way.
     void evict() {
         auto victim = table.begin();
         const auto newest = victim + std::ssize(table) * 3 / 4;
@@ -391,7 +391,7 @@ struct Server {
         table.erase(victim);
     }
 
-    // Shows the count once a second, while maintd is in the foreground of a terminal.
+    // Shows a new count, at most once a second, in the foreground of a terminal.
     void show_count() {
         if (answered == shown || now < shown_at + max_wait) return;
         shown_at = now;
@@ -408,22 +408,22 @@ extern "C" void request_stop(int) { stop_requested = 1; }
 
 void prepare_signals() {
     for (const int number : {SIGHUP, SIGINT, SIGTERM}) {
-        struct sigaction action {};
+        struct sigaction action {};  // A function has the same name: hence "struct".
         sigaction(number, nullptr, &action);
         if (action.sa_handler == SIG_IGN) continue;  // as nohup does with SIGHUP
         action.sa_handler = request_stop;
         sigaction(number, &action, nullptr);
     }
-    signal(SIGPIPE, SIG_IGN);  // send() to a client that is gone would kill maintd.
-    signal(SIGXFSZ, SIG_IGN);  // So would a log that has reached its size limit.
-    signal(SIGTTOU, SIG_IGN);  // "stty tostop" would stop maintd when it says something.
+    signal(SIGPIPE, SIG_IGN);  // from send() to a client that is gone; it would kill
+    signal(SIGXFSZ, SIG_IGN);  // from write() to a log at its size limit; it would kill
+    signal(SIGTTOU, SIG_IGN);  // from say() after "stty tostop"; it would stop maintd
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);  // The parent may have blocked some.
 }
 
-// Gives up root for good: a fault of maintd shall not hand over the machine. After bind()
-// nothing needs root. The groups come first, because changing them does.
+// Gives up root for good: a fault of maintd must not hand over the machine. After bind()
+// only changing the groups needs it, so that comes first. At last, setuid(0) must fail.
 void give_up_root() {
     const unsigned id = options.uid;
     if (geteuid() != 0 || id == 0) return;
@@ -499,7 +499,7 @@ const char* hint_at(int error) {
            "-p)";
 }
 
-// Makes a socket accept connections. Returns 0 or the error.
+// Makes a socket listen, and sets options.port. Returns 0 or the error.
 int listen_at(int fd) {
     sockaddr_in6 v6{};
     v6.sin6_family = AF_INET6;
