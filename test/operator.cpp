@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: 0BSD
 // What the operator sees: two lines, and between them a count on a terminal. Whatever
 // happens to the terminal or the log, visitors do not notice. A stop frees the port at
-// once, and answers all who are connected. The last tests look at what make builds.
+// once, and answers all who are connected.
 #include <sys/ioctl.h>
 #include <termios.h>
 
@@ -29,6 +29,15 @@ void control_terminal() {
     if (setsid() < 0 || ioctl(STDERR_FILENO, TIOCSCTTY, 0) < 0) _exit(126);
 }
 
+// Fills the pipe or the terminal that is standard error of a process.
+void fill(const Process& process) {
+    const Descriptor full =
+        open(process.proc("/fd/2").c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY);
+    const std::string filler(4096, '.');
+    for (std::size_t size = filler.size(); size > 0;)
+        if (write(full, filler.data(), size) < 0) size /= 2;
+}
+
 // Visits for so long that two counts would be due. Returns how many visitors got the
 // page, or 0 if one of them did not.
 unsigned long visited_for_a_while(const Maintd& maintd) {
@@ -39,41 +48,6 @@ unsigned long visited_for_a_while(const Maintd& maintd) {
         std::this_thread::sleep_for(5ms);
     }
 }
-
-// This takes a compiler's place where only make is tested. The "program" that it makes
-// says who compiled it, and prints its arguments.
-const std::string compiler = R"sh(#!/bin/sh
-arguments=$*
-while [ $# -gt 1 ]; do [ "$1" = -o ] && program=$2; shift; done
-[ "${program:-/dev/null}" = /dev/null ] && exit
-printf '#!/bin/sh\n# compiled by %s\necho $0 $*\n' "$0 $arguments" >"$program"
-chmod 700 "$program"
-)sh";
-
-struct Folder {
-    std::filesystem::path path = "/tmp/maintd-build-" + std::to_string(getpid());
-
-    Folder() {
-        std::filesystem::create_directories(path);
-        for (const char* name : {"maintd.cpp", "Makefile", "maintenance.html"})
-            std::filesystem::copy(name, path / name);
-        std::ofstream(path / "one") << compiler;
-        std::filesystem::permissions(path / "one", std::filesystem::perms::all);
-        std::filesystem::copy(path / "one", path / "two");
-    }
-    ~Folder() { std::filesystem::remove_all(path); }
-
-    // Runs make there, as in a shell where nothing is set but a strict umask.
-    Exit make(const std::string& arguments) const {
-        const std::string unset =
-            "unset MAKEFLAGS MFLAGS MAKELEVEL CXX CXXFLAGS LDFLAGS;";
-        const std::string in_folder = unset + "umask 077; cd " + path.string() + " && ";
-        return run({"sh", "-c", in_folder + "${MAKE:-make} " + arguments});
-    }
-    bool has(const char* name, const std::string& part) const {
-        return file_content(path / name).find(part) != part.npos;
-    }
-};
 
 }  // namespace
 
@@ -119,13 +93,17 @@ TEST_CASE("in the background the first and the last line are shown, but no count
     CHECK(last_count(maintd.stop()) == visits);  // although TOSTOP forbids it
 }
 
-TEST_CASE("on a pipe nothing stands between the first line and the last") {
-    Maintd maintd, on_closed;
+TEST_CASE(
+    "on a pipe nothing stands between the first line and the last, if it has room") {
+    Maintd maintd, on_closed, on_full;
     on_closed.errors.reader.close();
+    fill(on_full);
     const unsigned long visits = visited_for_a_while(maintd);
     CHECK(last_count(maintd.stop()) == visits);
-    CHECK(is_served(on_closed.port));
-    CHECK(on_closed.stop().status == 0);
+    for (Maintd* each : {&on_closed, &on_full}) {
+        CHECK(is_served(each->port));
+        CHECK(each->stop().status == 0);
+    }
 }
 
 TEST_CASE("a log that must not grow costs the last line, and the stop is no error") {
@@ -153,12 +131,9 @@ TEST_CASE("a terminal that is stuck or gone costs a count, but no visitor, and n
             signal(SIGHUP, SIG_IGN);
         };
         Maintd maintd({"-u", "0"}, as_with_nohup, open_terminal());
-        Descriptor shell =
-            open(maintd.proc("/fd/2").c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY);
+        Descriptor shell = open(maintd.proc("/fd/2").c_str(), O_WRONLY | O_NOCTTY);
         if (kind < 2) tcflow(shell, TCOOFF);
-        const std::string filler(4096, '.');
-        for (std::size_t size = kind < 2 ? 0 : filler.size(); size > 0;)
-            if (write(shell, filler.data(), size) < 0) size /= 2;
+        if (kind >= 2) fill(maintd);
         std::string room(kind < 4 ? 0 : std::size_t{1} << (kind - 4), '\0');
         if (!room.empty() && read(maintd.errors.reader, room.data(), room.size()) < 0)
             return "room";
@@ -244,51 +219,4 @@ TEST_CASE("a signal that is ignored at start stays ignored, so that nohup works"
         for (int visitor = 1; visitor <= 2; ++visitor) CHECK(is_served(maintd.port));
         CHECK(last_count(maintd.stop(SIGTERM)) == 2);
     }
-}
-
-TEST_CASE("make install installs what was built, whatever the variables are now") {
-    const Folder folder;
-    const char* const installed = "to/usr/bin/maintd";
-    const std::string install = "install DESTDIR=to PREFIX=/usr ";
-    CHECK(folder.make("CXX=./one").status == 0);
-    CHECK(folder.make(install + "CXX=./two CXXFLAGS=-g").status == 0);
-    CHECK(folder.has(installed, "compiled by ./one"));
-    const auto mode = std::filesystem::status(folder.path / installed).permissions();
-    CHECK(mode == std::filesystem::perms(0755));
-    CHECK(folder.make("CXX=./two").status == 0);  // Other flags build it anew.
-    CHECK(folder.has("maintd", "compiled by ./two"));
-    std::filesystem::remove(folder.path / "maintd");  // Now install has to build it.
-    CHECK(folder.make(install + "CXX=./one").status == 0);
-    CHECK(folder.has(installed, "compiled by ./one"));
-}
-
-TEST_CASE(
-    "make run serves the page on port 8080, and make says what a page must not be") {
-    const Folder folder;
-    const Exit exit = folder.make("-s CXX=./one run");
-    CHECK(exit.output == "./maintd -p 8080 maintenance.html\n");
-    for (const std::string page : {"", "<p>)maintd\"</p>"}) {
-        std::ofstream(folder.path / "maintenance.html") << page;
-        const Exit failed = folder.make("CXX=./one");
-        CHECK(failed.status != 0);
-        const char* const why = page.empty() ? "empty" : "must not contain )maintd\"";
-        CHECK(failed.errors.find("maintenance.html: "s + why) != page.npos);
-    }
-}
-
-TEST_CASE("make static builds a program that is static and position independent") {
-    const Folder folder;
-    CHECK(folder.make("static CXX=./one LDFLAGS='-pie -Wl,-x'").status == 0);
-    CHECK(folder.has("maintd-static", " -static-pie"));
-    CHECK(folder.has("maintd-static", " -Wl,-x "));
-    CHECK_FALSE(folder.has("maintd-static", " -pie "));
-    if (folder.make("static").status != 0) {
-        WARN("No static program can be linked here: this is not tested.");
-        return;
-    }
-    const std::string program = folder.path / "maintd-static";
-    const Exit headers = run({"readelf", "-hl", program});
-    CHECK(headers.output.find("DYN") != program.npos);
-    CHECK(headers.output.find("INTERP") == program.npos);
-    CHECK(run({program, "-V"}).status == 0);
 }
