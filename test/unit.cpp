@@ -18,6 +18,7 @@ std::optional<Time> clock;  // what the clock says; without it the kernel's cloc
 std::optional<Time> after_poll;  // and says when poll() returns; without it poll() waits
 int timeout;                     // what poll() was called with, in ms
 int pending = 0;  // clients that accept() still has, which are gone by then
+int rests = 0;    // how often nanosleep() was called
 
 int poll(pollfd* entries, nfds_t count, int limit) {
     const int ready = ::poll(entries, count, 0);
@@ -47,6 +48,7 @@ extern "C" int clock_gettime(clockid_t id, timespec* result) noexcept {
 #define main maintd_main
 #define poll(entries, count, limit) by_hand::poll(entries, count, limit)
 #define accept(listener, name, size) by_hand::accept()
+#define nanosleep(time, rest) ++by_hand::rests
 #include "../maintd.cpp"
 #undef main
 
@@ -242,6 +244,22 @@ TEST_CASE("the newest quarter of the clients makes no room, even if it is silent
     visit.server.evict();
     CHECK(visit.server.table.size() == 3);
     CHECK(visit.server.table.back().request.empty());
+}
+
+TEST_CASE("a round rests if poll() has reported something and no call succeeds") {
+    by_hand::rests = 0;
+    Visit visit;
+    CHECK(visit.at(1s, "GET / HTTP/1.1\r\n") == "reading");
+    CHECK(visit.at(2s) == "lingering");
+    CHECK(visit.at(3s) == "closing");
+    Visit half_closed(4 << 20);
+    half_closed.send(request);
+    shutdown(half_closed.client.number, SHUT_WR);
+    for (const auto time : {1s, 2s, 3s}) CHECK(half_closed.at(time) == "writing");
+    CHECK(by_hand::rests == 0);
+    half_closed.server.listener = Fd{open("/dev/null", O_RDONLY)};  // always readable
+    CHECK(half_closed.at(4s) == "writing");
+    CHECK(by_hand::rests == 1);
 }
 
 TEST_CASE("one round accepts at most 4,097 clients") {
