@@ -34,16 +34,6 @@ void give_up_rights() {
     if (geteuid() == 0 && prctl(PR_SET_SECUREBITS, SECBIT_NOROOT) < 0) _exit(126);
 }
 
-// In a child: a call of IPv6 fails with `error`, as in a kernel that lacks it.
-auto without_ipv6(int call, int argument, unsigned value, unsigned error) {
-    return [=] { replace_call(call, SECCOMP_RET_ERRNO | error, argument, value); };
-}
-
-bool is_root() {
-    if (geteuid() != 0) WARN("This is not root: how root is given up is not tested.");
-    return geteuid() == 0;
-}
-
 // Returns the line that maintd prints when it serves a page at `host`. In a kernel
 // without IPv6, every address is every one of IPv4.
 std::string first_line(std::string host, std::uint16_t port,
@@ -94,22 +84,6 @@ TEST_CASE("it listens on every address that there is, or on the one that -l name
         CHECK(is_served(maintd.port, "::1") == (each.at_v6 && has_ipv6()));
     }
     if (!has_ipv6()) WARN("There is no IPv6 here: only IPv4 has been tested.");
-}
-
-TEST_CASE("every address means IPv4 where the kernel lacks IPv6, and no other one does") {
-    const auto no_socket = without_ipv6(SYS_socket, 0, AF_INET6, EAFNOSUPPORT);
-    const auto no_both = without_ipv6(SYS_setsockopt, 2, IPV6_V6ONLY, EINVAL);
-    if (!can_replace_calls() || !kernel_has_ipv6()) return;
-    for (const auto& prepare : {no_socket, no_both}) {
-        const Maintd maintd({}, prepare);
-        CHECK(maintd.first_line == first_line("0.0.0.0", maintd.port));
-        CHECK(is_served(maintd.port, "127.0.0.2"));
-    }
-    check_error(attempt({"-p", "0", "-l", "::1"}, no_socket), 1,
-                "port 0: Address family not supported by protocol");
-    check_error(attempt({"-p", "0", "-l", "::"},
-                        without_ipv6(SYS_bind, 2, sizeof(sockaddr_in6), EACCES)),
-                1, "port 0: Permission denied (start as root, or use a port above 1023)");
 }
 
 TEST_CASE("by default it listens on port 8080, and on IPv4 whatever bindv6only says") {
@@ -274,7 +248,10 @@ TEST_CASE(
 }
 
 TEST_CASE("it becomes nobody, or the user and the group that -u names; -u 0 keeps root") {
-    if (!is_root()) return;
+    if (geteuid() != 0) {
+        WARN("This is not root: how root is given up is not tested.");
+        return;
+    }
     const auto have_groups = [] {
         const gid_t groups[] = {0, 4, 27};
         if (setgroups(std::size(groups), groups) < 0) _exit(126);
@@ -307,25 +284,4 @@ TEST_CASE("as another user it stays that user, whatever -u says") {
     });
     CHECK(process.errors.read_line().starts_with("maintd: serving "));
     CHECK(process.status_field("Uid").starts_with(std::to_string(uid) + "\t"));
-}
-
-TEST_CASE("where root cannot change its user, or could return, it says so and ends") {
-    if (!is_root() || !can_replace_calls()) return;
-    struct Case {
-        int call;
-        unsigned error;  // 0: It reports success, and does nothing.
-        const char* why;
-    };
-    const char* const no_right = "Operation not permitted (-u 0 keeps root)";
-    for (const Case& each : {Case{SYS_setgroups, EPERM, no_right},
-                             {SYS_setgid, EPERM, no_right},
-                             {SYS_setuid, EPERM, "root cannot be given up"},
-                             {SYS_setuid, 0, "root cannot be given up"}}) {
-        const auto prepare = [&] {
-            replace_call(each.call, SECCOMP_RET_ERRNO | each.error);
-        };
-        const Exit exit = run({maintd_path, "-p", "0", "-u", "7"}, prepare);
-        CHECK(exit.status == 1);
-        CHECK(exit.errors == "maintd: -u 7: "s + each.why + "\n");
-    }
 }

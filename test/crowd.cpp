@@ -7,9 +7,6 @@ using namespace fixture;
 
 namespace {
 
-// It announces more than it sends: its connection stays open after the response.
-const std::string unfinished = "POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n";
-
 // Connects `count` clients, each of which sends one of the `openings`, and no more.
 std::vector<Client> crowd(std::uint16_t port, std::size_t count,
                           const std::vector<std::string>& openings) {
@@ -112,25 +109,4 @@ TEST_CASE("the kernel keeps less than 1 MB of a page for a client that does not 
     const Reply reply = client.receive_all();  // what the kernel has accepted
     CHECK(reply.bytes.size() > 64 << 10);
     CHECK(reply.bytes.size() < 1'000'000);
-}
-
-// The kernel ends a maintd that calls what it may not call here.
-TEST_CASE(
-    "the server never sleeps where nothing fails, and ends if accept() cannot work") {
-    if (!can_replace_calls()) return;
-    const auto no_sleep = [] {
-        for (const int call : {SYS_clock_nanosleep, SYS_nanosleep})
-            replace_call(call, SECCOMP_RET_KILL_PROCESS);
-    };
-    const Maintd maintd({}, no_sleep);
-    for (const std::string& request : {get, unfinished, "GET /\n"s})
-        CHECK(is_whole(Client(maintd.port).ask(request), built_in_page()));
-    CHECK(maintd.runs());
-
-    Maintd broken({}, [] {
-        for (const int call : {SYS_accept, SYS_accept4})
-            replace_call(call, SECCOMP_RET_ERRNO | ENOTSOCK);
-    });
-    const Client client(broken.port);
-    CHECK(broken.wait().errors.starts_with("maintd: accept: "));
 }

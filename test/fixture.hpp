@@ -8,18 +8,14 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
-#include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -140,28 +136,6 @@ struct TemporaryFile {
     std::string path = "/tmp/maintd-test-XXXXXX";
 };
 
-// In a child: the kernel lets this system call do nothing but `action` from now on, for
-// example SECCOMP_RET_ERRNO | EMFILE, always or only if an argument has this value.
-inline void replace_call(int number, unsigned action, int argument = -1,
-                         unsigned value = 0) {
-    const auto call = static_cast<unsigned>(number);
-    const unsigned low = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0;
-    const std::size_t place =
-        argument < 0 ? offsetof(seccomp_data, nr)
-                     : offsetof(seccomp_data, args) + 8u * unsigned(argument) + low;
-    sock_filter program[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 3),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<unsigned>(place)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, argument < 0 ? call : value, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, action),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-    const sock_fprog filter{std::size(program), program};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0)
-        _exit(126);
-}
-
 // What a child writes and this process reads. Neither end is inherited by other programs.
 struct Channel {
     Descriptor reader, writer;
@@ -263,14 +237,6 @@ struct Process {
 inline Exit run(std::vector<std::string> arguments,
                 const std::function<void()>& prepare = {}) {
     return Process(std::move(arguments), prepare).wait();
-}
-
-// Whether replace_call() works here. Some emulators of Linux lack it.
-inline bool can_replace_calls() {
-    const auto replace = [] { replace_call(SYS_nanosleep, SECCOMP_RET_ERRNO); };
-    if (run({"true"}, replace).status == 0) return true;
-    WARN("The kernel can replace no call here: a part is not tested.");
-    return false;
 }
 
 // Whether a process uses the processor for 50 ms without going to sleep once.

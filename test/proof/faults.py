@@ -135,6 +135,12 @@ def start(call, error, when, expected):
         maintd.stop(r"(maintd: serving .*\n)?(maintd: \d+ requests .*\n)?")
         assert fault.lines(), "no fault was injected"
 
+def start_at_one_address(call, error, when, expected):
+    """IPv4 replaces IPv6 only where every address is meant: "-l ::1" must not become public."""
+    with Maintd(Fault(call, error, when), "-l", "::1") as maintd:
+        assert not maintd.serves(), "it serves nonetheless"
+        maintd.ends(rf"maintd: {expected}.*\n", 1)
+
 def waiting(call, error, when, expected):
     """With -w it tries again while the port is in use, even if it cannot sleep."""
     with Maintd(Fault(call, error, when), "-w", port_in_use="sleep" in call) as maintd:
@@ -204,6 +210,8 @@ TABLE = [
     (waiting, "setsockopt", "EINVAL", "2+", SERVES),  # The port is then in use for longer.
     (start, "socket", "EAFNOSUPPORT", "1", SERVES),  # without IPv6
     (start, "socket", "EAFNOSUPPORT", "1+", "port "),
+    (start_at_one_address, "socket", "EAFNOSUPPORT", "1", "port "),
+    (start_at_one_address, "setsockopt", "EINVAL", "1", "port "),
     (start, "getsockname ioctl write", "EBADF EINTR EIO", "each 1+", SERVES),
     (start, "close", "EBADF EINTR EIO", "1", SERVES),
     (start, "setgroups setgid", "EAGAIN EPERM", "1 1+", "-u 65534"),
