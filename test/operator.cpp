@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: 0BSD
 // What the operator sees: two lines, and between them a count on a terminal. Whatever
-// happens to the terminal or the log, visitors do not notice. A stop frees the port at
-// once, and answers all who are connected.
+// happens to the terminal or the log, visitors do not notice. A signal stops the server.
 #include <sys/ioctl.h>
 #include <termios.h>
 
@@ -165,50 +164,6 @@ TEST_CASE("SIGTERM, SIGINT and SIGHUP stop it, even where they were blocked") {
         Client(maintd.port).abort();  // It asks for nothing, so it is not counted.
         CHECK(last_count(maintd.stop(number)) == 13);
     }
-}
-
-TEST_CASE("all clients that are pending when the server is told to stop are answered") {
-    rlim_t most = 128;  // what the kernel keeps for one listener
-    std::ifstream("/proc/sys/net/core/somaxconn") >> most;
-    const rlim_t pending = std::min<rlim_t>(most, 4096) + 1;
-    const rlim_t count = std::min(pending, set_descriptor_limit(pending + 100) - 100);
-    if (count < pending) WARN("Only " << count << " of " << pending << " are tested.");
-    Maintd maintd;
-    maintd.pause();
-    std::vector<Client> clients;
-    while (clients.size() < count) clients.emplace_back(maintd.port).send(get);
-    maintd.send_signal(SIGTERM);
-    maintd.send_signal(SIGCONT);
-    std::size_t whole = 0;
-    for (Client& client : clients)
-        whole += is_whole(client.receive_all(), built_in_page());
-    CHECK(whole == count);
-    CHECK(last_count(maintd.wait()) == count);
-}
-
-TEST_CASE("the next server gets the port at once, while this one answers its clients") {
-    const TemporaryFile file(std::string(8 << 20, 'p'));
-    const std::string page = file_content(file.path);
-    const std::string wrong = in_time(1.9, [&]() -> std::string {
-        Maintd first({file.path});
-        visit(first.port);  // It leaves the port in TIME_WAIT.
-        Client half(first.port), reader(first.port);
-        half.send("HEAD / HTTP");
-        reader.send(get);
-        reader.readable(patience);
-        first.send_signal(SIGTERM);
-        first.send_signal(SIGHUP);
-        eventually([&] { return Client(first.port) < 0; });
-        if (!first.runs()) return "it has ended";
-        Process second({maintd_path, "-w", "-p", std::to_string(first.port)});
-        for (const int number : {SIGINT, SIGTERM, SIGHUP}) first.send_signal(number);
-        eventually([&] { return is_served(first.port); });
-        if (!is_whole(reader.receive_all(), page)) return "a slow reader is cut";
-        if (!is_whole(half.ask("/1.1\r\n\r\n"), page, true)) return "a slow one is cut";
-        half.abort(), reader.abort();
-        return last_count(first.wait()) == 3 ? "" : "wrong count";
-    });
-    CHECK(wrong == "");
 }
 
 TEST_CASE("a signal that is ignored at start stays ignored, so that nohup works") {
