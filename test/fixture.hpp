@@ -345,7 +345,6 @@ struct Client : Descriptor {
         const ssize_t size = ::send(number, bytes.data(), bytes.size(), MSG_NOSIGNAL);
         return size == static_cast<ssize_t>(bytes.size());
     }
-    void half_close() { shutdown(number, SHUT_WR); }
 
     // Closes with a reset, like a client that crashes.
     void abort() {
