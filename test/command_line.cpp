@@ -222,6 +222,8 @@ TEST_CASE("where it cannot listen, it says what to do, and -w waits for no other
         check_error(attempt({option, "-p", "0", "-l", "192.0.2.1"}), 1,
                     "port 0: Cannot assign requested address (no interface has this "
                     "address)");
+    if (has_ipv6())  // A link-local address needs an interface, and there is no hint.
+        check_error(attempt({"-p", "0", "-l", "fe80::1"}), 1, "port 0: Invalid argument");
 }
 
 TEST_CASE(

@@ -59,6 +59,7 @@ TEST_CASE("on a terminal the count grows in place, at most once a second") {
     const unsigned long visits =
         1 + visited_for_a_while(maintd) + visited_for_a_while(maintd);
     CHECK(maintd.errors.read_until(count_of(visits) + "\r"));
+    CHECK_FALSE(maintd.errors.reader.readable(1500ms));  // The count does not change.
     const double seconds = seconds_since(start);
 
     std::vector<unsigned long> counts;
