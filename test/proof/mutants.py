@@ -14,11 +14,13 @@ WORK = pathlib.Path(FOLDER.name)
 SUITES = [each.stem for each in (ROOT / "test").glob("*.cpp") if "TEST_CASE" in each.read_text()]
 SUITES.sort(key="unit".__ne__)  # The unit tests come first, because they never wait.
 
+IN_NAMESPACES = "unshare --pid --fork --kill-child --mount-proc".split()  # There all ends with it.
+
 # Each list, the file that it changes, and the tests that have to notice: their name and command.
 LISTS = [
     ("mutants.txt", "maintd.cpp",
      [*((name, ["./test/run", "-#", f"[#{name}]", "--abort"]) for name in SUITES),
-      ("faults", ["python3", "-B", "test/proof/faults.py", "-x"])]),
+      ("faults", [*IN_NAMESPACES, "python3", "-B", "test/proof/faults.py", "-x"])]),
     ("page_mutants.txt", "maintenance.html", [("page", ["node", "--test", "test/proof/page.mjs"])]),
 ]
 
