@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: 0BSD
 // maintd answers every HTTP request with one "down for maintenance" page (status 503).
+// Read it from top to bottom. To follow one request, start at Server::poll_once().
 //
 // The obvious server accepts a client, reads its request, sends the page, closes the
 // connection, and accepts the next client. There everybody waits for the slowest client.
@@ -14,8 +15,6 @@
 // read it (RFC 9112 section 9.6). Lingering and closing prevent that: they read until the
 // client stops. A short response to a complete request needs neither, because TCP sends
 // up to 14 kB at once (RFC 6928), and few clients send more before they have read it.
-//
-// To follow one request, start at Server::poll_once().
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -112,12 +111,9 @@ struct Fd {
     }
 };
 
-bool is_shortage(int error) {  // of descriptors, or of memory
-    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
-}
-// EAGAIN: it would have to wait. EINTR: a signal came. Any other error would come again.
+// It would have to wait, a signal came, or memory is short. Other errors come again.
 bool is_temporary(int error) {
-    return error == EAGAIN || error == EINTR || is_shortage(error);
+    return error == EAGAIN || error == EINTR || error == ENOBUFS || error == ENOMEM;
 }
 
 // ---- The response: the same for all, built at start -----------------------------------
@@ -232,9 +228,6 @@ struct Connection {
     }
 
     bool is_late() const { return now >= deadline(); }
-    bool may_skip_lingering() const {  // see the top of this file
-        return input_ended || (request_complete && response.size() <= first_flight);
-    }
     void finish() { fd = Fd{}; }
     void enter(State next) {
         state = next;
@@ -277,7 +270,9 @@ struct Connection {
                 enter(lingering);
                 [[fallthrough]];
             case lingering:
-                if (may_skip_lingering()) return finish();
+                if (input_ended) return finish();
+                // No reset can harm a short response: see the top of this file.
+                if (request_complete && response.size() <= first_flight) return finish();
                 if (!is_late()) return;
                 shutdown(fd.number, SHUT_WR);  // sends FIN
                 enter(closing);
@@ -327,7 +322,8 @@ struct Server {
     // Serves until a signal comes, and then, briefly, the clients that are connected.
     void serve() {
         while (stop_requested == 0) poll_once(now + max_wait);
-        for (int i = 0; i < 2; ++i) accept_clients();  // twice, because an error ends one
+        accept_clients();
+        accept_clients();  // again, because an error ends it early
         listener = Fd{};
         const Time end = now + stop_timeout;
         while (!table.empty() && now < end) poll_once(end);
@@ -346,8 +342,8 @@ struct Server {
         const auto ms = static_cast<int>((wake - now) / 1ms + 1);  // never too early
         const int ready = poll(watched.data(), static_cast<nfds_t>(watched.size()), ms);
         if (ready < 0 && !is_temporary(errno)) fail(1, "poll: %s", strerror(errno));
+        has_progressed = ready < 0 && errno == EINTR;  // A signal is no failure.
         now = Clock::now();
-        has_progressed = false;
         for (size_t i = 0; i < table.size(); ++i)
             if (watched[i + 1].revents != 0 || table[i].is_late()) table[i].advance();
         std::erase_if(table, [](const Connection& each) { return each.fd.number < 0; });
@@ -363,8 +359,9 @@ struct Server {
     void accept_clients() {
         for (int i = 0; i <= backlog; ++i) {  // Linux holds one more than backlog.
             int number = accept(listener.number, nullptr, nullptr);
-            if (number < 0 && i == 0 && is_shortage(errno) && !table.empty()) {
-                evict();  // only first: poll() has reported a client, or it stops
+            // No descriptor is left. Only at first: poll() has told of one, or it stops.
+            if (number < 0 && i == 0 && errno == EMFILE && !table.empty()) {
+                evict();
                 number = accept(listener.number, nullptr, nullptr);
             }
             if (number < 0) {
@@ -422,14 +419,15 @@ void prepare_signals() {
     sigprocmask(SIG_SETMASK, &none, nullptr);  // The parent may have blocked some.
 }
 
-// Gives up root for good: a fault of maintd must not hand over the machine. After bind()
-// only changing the groups needs it, so that comes first. At last, setuid(0) must fail.
+// Root is given up for good: a fault of maintd must not hand over the machine. The groups
+// come first: if they cannot be changed, that has to be said before a wait for the port.
+void give_up_groups() {
+    if (setgroups(0, nullptr) < 0 || setgid(options.uid) < 0)
+        fail(1, "-u %u: %s (-u 0 keeps root)", options.uid, strerror(errno));
+}
 void give_up_root() {
-    const unsigned id = options.uid;
-    if (geteuid() != 0 || id == 0) return;
-    if (setgroups(0, nullptr) < 0 || setgid(id) < 0)
-        fail(1, "-u %u: %s (-u 0 keeps root)", id, strerror(errno));
-    if (setuid(id) < 0 || setuid(0) == 0) fail(1, "-u %u: root cannot be given up", id);
+    if (setuid(options.uid) < 0 || setuid(0) == 0)  // It must not come back.
+        fail(1, "-u %u: root cannot be given up", options.uid);
 }
 
 // ---- The command line -----------------------------------------------------------------
@@ -531,7 +529,7 @@ int listen_at(int fd) {
     return 0;
 }
 
-// Returns the listener. Waits for the port if the operator wants that, or fails.
+// Returns the listener, or fails. After -w has said that it waits, it always tries again.
 Fd open_listener() {
     bool has_waited = false;
     for (;;) {
@@ -543,7 +541,7 @@ Fd open_listener() {
             options.address = "0.0.0.0";  // This kernel has no IPv6, or not both at once.
             continue;
         }
-        if (error != EADDRINUSE || !options.wait)
+        if (!options.wait || (error != EADDRINUSE && !has_waited))
             fail(1, "port %u: %s%s", options.port, strerror(error), hint_at(error));
         if (!has_waited) say("maintd: waiting for port %u\n", options.port);
         has_waited = true;
@@ -563,9 +561,11 @@ int main(int argc, char** argv) {
     parse_command_line(argc, argv);
     build_response(options.page ? read_page(options.page) : string(built_in_page));
     prepare_signals();
+    const bool gives_up_root = geteuid() == 0 && options.uid != 0;
+    if (gives_up_root) give_up_groups();
     Server server;
     server.listener = open_listener();
-    give_up_root();
+    if (gives_up_root) give_up_root();
     const bool is_every = options.address == "::"sv;
     string host = is_every ? "localhost" : options.address;
     if (host.find(':') != host.npos) host = "[" + host + "]";

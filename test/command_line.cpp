@@ -274,6 +274,10 @@ TEST_CASE("it becomes nobody, or the user and the group that -u names; -u 0 keep
         for (const char* set : {"CapPrm", "CapEff", "CapAmb"})
             CHECK(maintd.status_field(set) == "0000000000000000");
     }
+    // Where root may not change its groups, this is said before a wait for the port.
+    const Maintd holder;
+    check_error(attempt({"-w", "-p", std::to_string(holder.port)}, give_up_rights), 1,
+                "-u 65534: Operation not permitted (-u 0 keeps root)");
 }
 
 TEST_CASE("as another user it stays that user, whatever -u says") {
