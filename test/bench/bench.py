@@ -5,14 +5,13 @@ Times are medians of servers that take turns. It needs root, wrk, nginx, strace 
 import collections, os, pathlib, re, socket, statistics, subprocess, sys, tempfile, time
 
 sys.path.append("test/proof")
-from server import Server, eventually
+from server import Server
 
 BROWSER = (b"GET / HTTP/1.1\r\nHost: example\r\nConnection: close\r\nCookie: "
            + b"session=0123456789; " * 46 + b"\r\nAccept: text/html,*/*;q=0.8" * 9 + b"\r\n\r\n")
-NGINX = """daemon off; master_process off; pid {0}/pid; error_log {0}/errors;
-events {{ worker_connections 8192; }} http {{ access_log off; server {{ listen 127.0.0.1:1
-backlog=4096; location / {{ default_type text/html; add_header Retry-After 60 always;
-return 503 "{1}"; }} }} }}"""
+NGINX = """daemon off; master_process off; pid %s/pid; events { worker_connections 8192; }
+http { access_log off; server { listen 127.0.0.1:PORT backlog=4096; location / {
+default_type text/html; add_header Retry-After 60 always; return 503 "%s"; } } }"""
 BARE_LOOP = """import socket, sys
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 response = b"HTTP/1.1 503 Service Unavailable\\r\\n\\r\\n" + b"x" * (1 << 20)
@@ -25,7 +24,6 @@ folder = tempfile.TemporaryDirectory()
 work = pathlib.Path(folder.name)
 for name, size in {"small": 1500, "large": 1 << 20, "huge": 16 << 20}.items():
     (work / name).write_text("x" * size)
-(work / "nginx").write_text(NGINX.format(work, "x" * 1500))
 failures = []
 
 def check(condition, figures):
@@ -36,8 +34,11 @@ def maintd(page, *wrapper):
     return Server(*wrapper, "./maintd", "-u", "0", "-p", "PORT", work / page, stderr=-3)
 
 def nginx():
-    shell = f"sed -i s/:[0-9]*$/:PORT/ {work}/nginx; exec nginx -c {work}/nginx"
-    return Server("sh", "-c", shell, stderr=-3)
+    shell = f'echo "$0" >{work}/nginx; exec nginx -e {work}/errors -c {work}/nginx'
+    return Server("sh", "-c", shell, NGINX % (work, "x" * 1500), stderr=-3)
+
+def bare_loop():
+    return Server(sys.executable, "-c", BARE_LOOP, "PORT", stderr=-3)
 
 def visits(server, count):
     """Returns how many microseconds a visit takes: the median of `count` visits."""
@@ -63,21 +64,17 @@ def wrk(server, seconds):
     return int(answers)
 
 def in_turns(act, *servers):
-    """Returns the medians of act()'s figures for each server."""
+    """Returns the median of act()'s figures for each server."""
     figures = [[] for _ in servers]
     for start, results in [*zip(servers, figures)] * 5:
         with start() as server:
             results.append(act(server))
-    return [tuple(map(statistics.median, zip(*results))) for results in figures]
+    return map(statistics.median, figures)
 
 def system_calls(server, act, *arguments):
     """Returns how often each system call of the server succeeded while `act` ran."""
-    command = ["strace", "-qq", "-o", work / "calls", "-p", str(server.process.pid)]
-    with subprocess.Popen(command) as strace:
-        eventually(lambda: server.status("TracerPid") == str(strace.pid), "strace does not attach")
+    with server.traced(work / "calls"):
         act(*arguments)
-        eventually(lambda: server.status("State")[0] == "S", "it does not come to rest in poll()")
-        strace.terminate()
     return collections.Counter(re.findall(r"(?m)^(\w+)\(.* = \d", (work / "calls").read_text()))
 
 def instructions(count):
@@ -89,18 +86,15 @@ def instructions(count):
         server.process.wait()
     return int(re.search(r"(?m)^totals: (\d+)", (work / "out").read_text()).group(1))
 
-def costs(server):
-    """Returns microseconds: of CPU time per answer, and of a visit beside a full table. The server
-    has 1 ms of each 5 ms of core 0: in longer turns it would wait for wrk, which has core 1."""
-    idle = [socket.create_connection(server.address) for _ in range(1023)]
-    visit_time = visits(server, 500)
-    del idle
+def cpu_time(server):
+    """Returns the microseconds of CPU time per answer of a server that has 1 ms of each 5 ms of
+    core 0: in longer turns it would wait for wrk, which has core 1."""
     (cgroup / "cgroup.procs").write_text(str(server.process.pid))
     os.sched_setaffinity(server.process.pid, {0})
     clock = ~server.process.pid << 3 | 2  # that of clock_getcpuclockid(3)
     before = time.clock_gettime(clock)
     answers = wrk(server, 3)
-    return 1e6 * (time.clock_gettime(clock) - before) / answers, visit_time
+    return 1e6 * (time.clock_gettime(clock) - before) / answers
 
 def memory(server):
     return int(server.status("VmRSS").split()[0])
@@ -116,13 +110,15 @@ with maintd("small") as server:
         answers += wrk(server, 10)
     figures = f"{before} kB after {first} answers, {memory(server)} kB after {answers} more"
     check(memory(server) <= before + 128, figures)
+    idle = [socket.create_connection(server.address) for _ in range(1023)]
+    visit = visits(server, 500)
+    check(visit < 500, f"a visit beside {len(idle)} silent clients: {visit:.0f} us")
 with maintd("huge") as server:
     check(memory(server) <= 22 << 10, f"memory with a page of 16 MiB: {memory(server)} kB")
 each = (instructions(1010) - instructions(10)) // 1000
 check(each <= 5000, f"instructions for a browser's request of 1.3 kB: {each}")
 
-loop = lambda: Server(sys.executable, "-c", BARE_LOOP, "PORT", stderr=-3)
-[[ours], [bare]] = in_turns(lambda server: [visits(server, 100)], lambda: maintd("large"), loop)
+ours, bare = in_turns(lambda server: visits(server, 100), lambda: maintd("large"), bare_loop)
 check(ours <= bare / 0.8, f"a page of 1 MiB: {ours:.0f} us, of the bare loop {bare:.0f} us")
 
 v1 = os.path.isdir("/sys/fs/cgroup/cpu")
@@ -132,9 +128,8 @@ try:
     quota = [("cpu.cfs_period_us", "5000"), ("cpu.cfs_quota_us", "1000")]  # microseconds
     for name, value in quota if v1 else [("cpu.max", "1000 5000")]:
         (cgroup / name).write_text(value)
-    results = in_turns(costs, lambda: maintd("small"), nginx)
+    ours, theirs = in_turns(cpu_time, lambda: maintd("small"), nginx)
 finally:
     cgroup.rmdir()
-for name, (cpu, visit) in zip(("maintd", "nginx"), results):
-    print(f"{name}: {cpu:.1f} us of CPU time per answer, {visit:.0f} us beside a full table")
+check(ours <= 0.8 * theirs, f"CPU time per answer: {ours:.1f} us, of nginx {theirs:.1f} us")
 sys.exit(len(failures))
