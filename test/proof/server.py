@@ -2,7 +2,7 @@
 """How the tests in Python start a server and wait for it."""
 import contextlib, pathlib, re, signal, socket, subprocess, time
 
-PATIENCE = 120  # seconds for what comes at once, unless the machine is busy
+PATIENCE = 300  # seconds for what comes at once, unless the machine is busy
 socket.setdefaulttimeout(PATIENCE)
 
 def eventually(condition, otherwise):
