@@ -53,8 +53,10 @@ class Server:
 
     @contextlib.contextmanager
     def traced(self, log, *options):
-        """Attaches strace, which writes this log, to the running server until the block's end."""
+        """Attaches strace, which writes this log, to the running server until the block's end.
+        It begins between two rounds of the server, which sleeps in poll()."""
         command = ["strace", "-o", str(log), *options, "-p", str(self.process.pid)]
+        eventually(lambda: self.status("State").startswith("S"), "it does not come to rest")
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as strace:
             try:
                 eventually(lambda: self.status("TracerPid") != "0", "strace does not attach")
