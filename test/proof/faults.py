@@ -44,10 +44,10 @@ class Fault:
 class Maintd(server.Server):
     """With a fault it runs under strace from its start; without one it has to serve."""
 
-    def __init__(self, fault=None, *options):
+    def __init__(self, fault=None):
         self.fault = fault
         strace = ["strace", "-D", "-o", fault.log, *fault.options] if fault else []
-        super().__init__(*strace, MAINTD, "-p", "PORT", *options, "page", cwd=FOLDER.name,
+        super().__init__(*strace, MAINTD, "-p", "PORT", "page", cwd=FOLDER.name,
                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def __enter__(self):
@@ -126,15 +126,6 @@ def start_at_one_address(call, error, when, expected):
         assert not maintd.serves(), "it serves nonetheless"
         maintd.ends(rf"maintd: {expected}.*\n", 1)
 
-def waiting(call, error, when, expected):
-    """With -w it tries again while the port is in use, even if it cannot sleep."""
-    with Maintd(Fault(call, error, when), "-w") as maintd:
-        eventually(lambda: maintd.fault.lines() > 3, "it does not try again")
-        maintd.holder.close()
-        assert maintd.serves(), "it does not start"
-        expect_clients(maintd)
-        maintd.stop(r"maintd: waiting for port .*\n(maintd: .*\n)*")
-
 def serving(call, error, when, cost):
     """Expects that one fault costs so many clients at most. One that lasts is over after a second:
     then it has cost so many of each, and all others are served. A silent client is evicted only if
@@ -185,7 +176,6 @@ TABLE = [
     (start, "socket bind listen", "EACCES EADDRINUSE ENOBUFS", "each", "port "),
     (start, "fcntl setsockopt", "EACCES EBADF", "1", "port "),
     (start, "setsockopt", "EINVAL", "1 3", SERVES),  # 1: as on OpenBSD, only IPv4
-    (waiting, "setsockopt", "EINVAL", "2+", SERVES),  # The port is then in use for longer.
     (start, "socket", "EAFNOSUPPORT", "1", SERVES),  # without IPv6
     (start, "socket", "EAFNOSUPPORT", "1+", "port "),
     (start_at_one_address, "socket", "EAFNOSUPPORT", "1", "port "),
@@ -198,8 +188,6 @@ TABLE = [
     (start, "brk mmap", "ENOMEM", "each 1+", MEMORY),
     (start, "accept", "EBADF EINVAL ENOTSOCK", "1+", "accept"),
     (start, "poll", "EFAULT EINVAL", "1+", "poll"),
-    (waiting, "bind listen", "EADDRINUSE", "1..20", SERVES),
-    (waiting, "bind," + SLEEP, "EADDRINUSE", "1..20", SERVES),
     (serving, "close", "EBADF EINTR EIO", "1 3 1+", 1),
     (serving, "shutdown", "EBADF ENOTCONN", "1 3 1+", 0),
     (serving, "accept", SHORTAGES, "1 1+ 3+", 1),
