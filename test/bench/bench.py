@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: 0BSD
 """The benchmark ("make bench"): what maintd costs, beside nginx, and what it must not cost.
-Times are medians of servers that take turns. It needs root, wrk, nginx, strace and valgrind.
-"""
+Times are medians of servers that take turns. It needs root, wrk, nginx, strace and valgrind."""
 import collections, os, pathlib, re, socket, statistics, subprocess, sys, tempfile, time
 
 sys.path.append("test/proof")

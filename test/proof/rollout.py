@@ -321,8 +321,8 @@ def systemd_row():
 
 def container_row():
     """What an engine makes of README's container file: a root with one file, and its process 1."""
-    entry = re.search(r'ENTRYPOINT \["(.*)"\]', section("Containers"))[1]
-    run(f"command make -s -C {ROOT} static; install -D {ROOT}/maintd-static root{entry}")
+    place, entry = re.search(r'COPY maintd-static (.*)\n *ENTRYPOINT \["(.*)"\]', README).groups()
+    run(f"command make -s -C {ROOT} static; install -D {ROOT}/maintd-static root{place}")
     engine, _ = start(f"unshare --pid --fork chroot root {entry}", lambda log: "serving" in log)
     assert visit(Door(8080)) == "page"
     run(f"pkill -P {engine.pid}")
