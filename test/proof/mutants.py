@@ -14,13 +14,11 @@ WORK = pathlib.Path(FOLDER.name)
 SUITES = [each.stem for each in (ROOT / "test").glob("*.cpp") if "TEST_CASE" in each.read_text()]
 SUITES.sort(key="unit".__ne__)  # The unit tests come first, because they never wait.
 
-IN_NAMESPACES = "unshare --pid --fork --kill-child --mount-proc".split()  # There all ends with it.
-
 # Each list, the file that it changes, and the tests that have to notice: their name and command.
 LISTS = [
     ("mutants.txt", "maintd.cpp",
      [*((name, ["./test/run", "-#", f"[#{name}]", "--abort"]) for name in SUITES),
-      ("faults", [*IN_NAMESPACES, "python3", "-B", "test/proof/faults.py", "-x"])]),
+      ("faults", ["python3", "-B", "test/proof/faults.py", "-x"])]),
     ("page_mutants.txt", "maintenance.html", [("page", ["node", "--test", "test/proof/page.mjs"])]),
 ]
 
@@ -48,10 +46,12 @@ def tree(file="README", content=None):
     return folder
 
 def failure(test, folder):
-    """Returns what the test says if it fails. timeout(1) also ends the servers that it started."""
+    """Returns what the test says if it fails. All that it has started ends with its namespace."""
     name, command = test
-    limit = ["timeout", "-k", "1", "900" if name == "page" else "100"]  # A change may hang.
-    result = subprocess.run([*limit, *command], cwd=folder, text=True, errors="replace",
+    limit = f"timeout -k 1 {900 if name == 'page' else 100}"  # A change may make it hang.
+    namespace = "unshare --pid --fork --kill-child --mount-proc"
+    command = [*limit.split(), *namespace.split(), *command]
+    result = subprocess.run(command, cwd=folder, text=True, errors="replace",
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     told = re.search(r"(?m)^(FAIL .*|not ok .*|(?<=---\n)[^-. ].*)$", result.stdout)
     return f"{name}: {told[0] if told else '?'}"[:96] if result.returncode != 0 else None

@@ -181,6 +181,8 @@ def front_row(paragraph, command, conf, *notes):
     notices "late" that the site is back, or "resets" long uploads."""
     site("8081")
     lines = blocks(section("Front ends").partition(f"\n  {paragraph}")[2])[0]
+    if "mode tcp" in conf:
+        lines = lines.replace("option httpchk HEAD /", "")  # as README says
     front_end(command, conf.replace("README", lines))
     with Load(Door()) as load:
         maintd, _ = start("./maintd -p 8080", lambda log: "serving" in log)
@@ -351,6 +353,7 @@ ROWS = {
     "container": (container_row,),
     "nginx": (front_row, "nginx", NGINX, NGINX_CONF),
     "HAProxy": (front_row, "HAProxy", HAPROXY, HAPROXY_CONF, "late"),
+    "HAProxy, tcp": (front_row, "HAProxy", HAPROXY, HAPROXY_CONF.replace("http", "tcp"), "late"),
     "Apache": (front_row, "Apache", "apache2 -DFOREGROUND -f /run/rollout/front", APACHE_CONF),
     "Caddy": (front_row, "Caddy", CADDY, "README", "resets"),
     "Squid": (front_row, "Squid", SQUID, SQUID_CONF + "negative_ttl 5 minutes", "resets"),
@@ -360,6 +363,11 @@ ROWS = {
                         "upstream site { server 127.0.0.1:3000; }", "own 502"),
     "HAProxy, in place": (in_place_row, HAPROXY, HAPROXY_CONF,
                           "backend site\n server site 127.0.0.1:3000 check\n"),
+    "Caddy, in place": (in_place_row, CADDY, "README",
+                        ":80 {\n reverse_proxy 127.0.0.1:3000\n}\n", "own 502"),
+    "Squid, in place": (in_place_row, SQUID, SQUID_CONF,
+                        "cache_peer 127.0.0.1 parent 3000 0 no-query originserver\n",
+                        "own 502", "own 503"),
 }
 
 def inside(name):
