@@ -15,24 +15,15 @@ const patience = 1000 * (process.env.PATIENCE ?? 300); // For a busy machine: on
 const html = readFileSync('maintenance.html', 'utf8');
 const packages = resolve(process.env.PLAYWRIGHT_DIR ?? '.', 'node_modules');
 const { chromium, _bidiFirefox } = createRequire(join(packages, '.'))('playwright-core');
-const firefox = process.env.FIREFOX ??
-  ['/usr/bin/firefox-esr', '/usr/bin/firefox'].find(existsSync);
+const firefox = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
 const Chromium = await chromium.launch({ executablePath: '/usr/bin/chromium' });
-const Firefox = firefox ? await _bidiFirefox.launch({ executablePath: firefox }) : null;
+const Firefox = existsSync(firefox) ? await _bidiFirefox.launch({ executablePath: firefox }) : null;
 const browsers = { Chromium, Firefox };
 
 const checks = []; // run at the end
 const check = (name, body, skip = false) => checks.push([name, skip, body]);
 
 // ---- What answers at the port -------------------------------------------------------------------
-async function startMaintd() {
-  const child = spawn('./maintd', ['-p', '0', 'maintenance.html']);
-  const [line] = await once(child.stderr, 'data');
-  const port = Number(/:(\d+)\//.exec(line)?.[1]);
-  assert.ok(port, `a first line with the URL, not: ${line}`);
-  return { port, stop: () => child.kill() && once(child, 'exit') };
-}
-
 // Answers at `port` by `answer(response, line)`. `log` has a line for each request: "ask" where a
 // script has sent it, "load" where the browser shows the answer. `next(key)` is the next request of
 // this kind or URL, and its response.
@@ -60,10 +51,8 @@ const tells = (page, text) => page.getByRole('status').filter({ hasText: text })
 const unasked = /^Please try again in a few minutes\.$/, promise = /^Keep this page open: it br/;
 const asked = /^Asked at .*\d.*: not back yet\.\s*$/, askedAgain = /^Asked at .*: not .*Keep this/;
 const move = (page, time) => page.evaluate(ms => window.__pwClock.controller.runFor(ms), time);
-async function letAsk(page) {
-  await move(page, 13000);
-  await page.evaluate(() => window.answer.catch(() => {}));
-}
+const letAsk = page => move(page, 13000)
+  .then(() => page.evaluate(() => window.answer.catch(() => {})));
 async function letReturn(page, url) {
   await move(page, 30000).catch(() => {}); // It may leave at once.
   await page.getByText('Welcome').waitFor();
@@ -76,9 +65,13 @@ async function letReturn(page, url) {
 function story(name, tell, options = {}) {
   for (const [engine, browser] of Object.entries(browsers))
     check(`${name} (${engine})`, async t => {
-      let now = await startMaintd();
+      const maintd = spawn('./maintd', ['-p', '0', 'maintenance.html']);
+      let now = { stop: () => maintd.kill() && once(maintd, 'exit') };
       t.after(() => now?.stop());
-      const { port } = now, context = await browser.newContext(options);
+      const [line] = await once(maintd.stderr, 'data');
+      const port = Number(/:(\d+)\//.exec(line)?.[1]);
+      assert.ok(port, `a first line with the URL, not: ${line}`);
+      const context = await browser.newContext(options);
       t.after(() => context.close());
       context.setDefaultTimeout(patience);
       await context.clock.install({ time: 0 }).then(() => context.clock.pauseAt(1000));
