@@ -329,11 +329,13 @@ for (const options of [{}, { colorScheme: 'dark' }, { forcedColors: 'active' }])
       assert.ok(Math.max(...(await style(selector, 'color'))[0].match(/\d+/g)) < 90, selector);
   });
 
-check('vnu finds nothing', () => {
+check('vnu finds nothing', async () => {
   const jar = join(packages, 'vnu-jar', 'build', 'dist', 'vnu.jar');
   for (const input of [html, full]) {
-    const { status, stdout } = spawnSync('java', ['-jar', jar, '--stdout', '-'], { input });
-    assert.deepEqual([status, `${stdout}`], [0, '']);
+    const vnu = spawn('java', ['-jar', jar, '--stdout', '-']);
+    vnu.stdin.end(input);
+    const [[status], found] = await Promise.all([once(vnu, 'exit'), vnu.stdout.toArray()]);
+    assert.deepEqual([status, `${found}`], [0, '']);
   }
 }, spawnSync('java', ['-version']).status !== 0 && 'default-jre-headless is not installed');
 
