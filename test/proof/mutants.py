@@ -19,7 +19,9 @@ LISTS = [
     ("mutants.txt", "maintd.cpp",
      [*((name, ["./test/run", "-#", f"[#{name}]", "--abort"]) for name in SUITES),
       ("faults", ["python3", "-B", "test/proof/faults.py", "-x"])]),
-    ("page_mutants.txt", "maintenance.html", [("page", ["node", "--test", "test/proof/page.mjs"])]),
+    ("page_mutants.txt", "maintenance.html",
+     [("page", ["env", "FIREFOX=", "PATIENCE=60", "node", "--test", "--test-reporter=tap",
+                "test/proof/page.mjs"])]),
 ]
 
 def changes():

@@ -242,7 +242,7 @@ const script = new Function('self', `with (self) {${/<script>([^]*)<\/script>/.e
 async function simulate(until, answer, random = Math.random) {
   let now = 0;
   const timers = [], asks = [], self = {
-    Math: { max: Math.max, min: Math.min, random }, Date: { now: () => now },
+    Math: Object.assign(Object.create(Math), { random }), Date: { now: () => now },
     navigator: {}, sessionStorage: {}, history: { replaceState() {} },
     document: { URL: '/', querySelector: () => ({ dataset: {} }) },
     location: { origin: '', pathname: '/', replace: () => script(self) },
