@@ -19,7 +19,7 @@ bool has_ipv6() { return file_content("/proc/net/if_inet6").find(" lo\n") != ""s
 Exit attempt(std::vector<std::string> arguments,
              const std::function<void()>& prepare = {}) {
     arguments.insert(arguments.begin(), maintd_path);
-    return run(std::move(arguments), prepare);
+    return Process(std::move(arguments), prepare).wait();
 }
 
 // Checks that maintd printed nothing but `text` on one line, and ended with `status`.
@@ -124,17 +124,9 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("the built-in page is small, says early what it is, and has a short script") {
-    const std::string page = built_in_page();
-    CHECK(page.size() <= 5200);
-    CHECK(page.find("<title>") < 200);
-    const std::size_t script = page.find("<script>\n") + strlen("<script>\n");
-    const std::size_t end = page.find("</script>", script);
-    REQUIRE(end < page.size());
-    std::istringstream text(page.substr(script, end - script));
-    int lines = 0;
-    for (std::string line; std::getline(text, line); ++lines) CHECK(line.size() <= 100);
-    CHECK(lines <= 62);
+TEST_CASE("the built-in page is small, and says early what it is") {
+    CHECK(built_in_page().size() <= 5200);
+    CHECK(built_in_page().find("<title>") < 200);
 }
 
 TEST_CASE(
@@ -178,23 +170,16 @@ TEST_CASE("misuse ends with one line that says what is wrong, and status 2") {
         CAPTURE(arguments);
         check_error(attempt(arguments), 2, error);
     };
-    struct Kind {
-        std::string option;
-        std::vector<std::string> values;
-        std::string why;
-    };
-    for (const Kind& each :
-         {Kind{"-p",
-               {"65536", "80x", "", " 80", "+80", "-1", "4294967296", "http"},
-               "not a number up to 65535" + help},
-          {"-r", {"", "1.5", "2m", "2147483648"}, "not a number up to 2147483647" + help},
-          {"-l",
-           {"", "localhost", "1.2.3", "127.0.0.1:80", "[::1]", "*"},
-           "not a numeric address (127.0.0.1, ::1; the port is -p)"}})
-        for (const std::string& value : each.values)
-            if (kernel_has_ipv6() || value.find(':') == value.npos)
-                check({each.option, value},
-                      each.option + " '" + value + "': " + each.why);
+    for (const std::string value :
+         {"65536", "80x", "", " 80", "+80", "-1", "4294967296", "http"})
+        check({"-p", value}, "-p '" + value + "': not a number up to 65535" + help);
+    for (const std::string value : {"", "1.5", "2m", "2147483648"})
+        check({"-r", value}, "-r '" + value + "': not a number up to 2147483647" + help);
+    for (const std::string value :
+         {"", "localhost", "1.2.3", "127.0.0.1:80", "[::1]", "*"})
+        if (kernel_has_ipv6() || value.find(':') == value.npos)
+            check({"-l", value}, "-l '" + value + "': not a numeric address " +
+                                     "(127.0.0.1, ::1; the port is -p)");
     for (const std::string value : {"nobody", "4294967295", "-1"})
         check({"-u", value}, "-u '" + value + "': not a number up to 4294967294" +
                                  " (see: id -u " + value + ")");

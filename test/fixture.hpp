@@ -203,7 +203,6 @@ struct Process {
     }
 
     void send_signal(int number) const { kill(pid, number); }
-    bool runs() const { return status_field("State").front() != 'Z'; }
 
     // Waits for the end. Throws if it does not come.
     Exit wait() {
@@ -233,11 +232,6 @@ struct Process {
     Channel output = open_pipe(), errors;
     pid_t pid;
 };
-
-inline Exit run(std::vector<std::string> arguments,
-                const std::function<void()>& prepare = {}) {
-    return Process(std::move(arguments), prepare).wait();
-}
 
 // Whether a process uses the processor for 50 ms without going to sleep once.
 inline bool spins(const Process& process) {
