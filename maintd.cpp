@@ -228,6 +228,9 @@ struct Connection {
     }
 
     bool is_late() const { return now >= deadline(); }
+    bool may_skip_lingering() const {  // see the top of this file
+        return input_ended || (request_complete && response.size() <= first_flight);
+    }
     void finish() { fd = Fd{}; }
     void enter(State next) {
         state = next;
@@ -270,9 +273,7 @@ struct Connection {
                 enter(lingering);
                 [[fallthrough]];
             case lingering:
-                if (input_ended) return finish();
-                // No reset can harm a short response: see the top of this file.
-                if (request_complete && response.size() <= first_flight) return finish();
+                if (may_skip_lingering()) return finish();
                 if (!is_late()) return;
                 shutdown(fd.number, SHUT_WR);  // sends FIN
                 enter(closing);
@@ -349,8 +350,7 @@ struct Server {
         std::erase_if(table, [](const Connection& each) { return each.fd.number < 0; });
         if (watched[0].revents != 0) accept_clients();
         show_count();
-        // All calls can fail for a while, for example if memory is short. poll() would
-        // report the same again at once, and without a delay this would use a whole core.
+        // All calls can fail for a while, as when memory is short. Do not spin meanwhile.
         if (ready != 0 && !has_progressed) nanosleep(&retry_delay, nullptr);
     }
 
