@@ -13,8 +13,8 @@
 // more"). close() ends both: if input is unread or comes later, the kernel answers
 // with a reset (RST), and the client's kernel may discard the page before the client has
 // read it (RFC 9112 section 9.6). Lingering and closing prevent that: they read until the
-// client stops. A short response to a complete request needs neither, because TCP sends
-// up to 14 kB at once (RFC 6928), and few clients send more before they have read it.
+// client stops. A short response to a complete request needs neither: no input is unread,
+// 14 kB leave at once (RFC 6928), and few clients send more before they have read it.
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -111,7 +111,7 @@ struct Fd {
     }
 };
 
-// It would have to wait, a signal came, or memory is short. Other errors come again.
+// The call would have to wait, a signal came, or memory is short. Other errors stay.
 bool is_temporary(int error) {
     return error == EAGAIN || error == EINTR || error == ENOBUFS || error == ENOMEM;
 }
@@ -169,7 +169,7 @@ string read_page(const char* path) {
 }
 
 // ---- The request: two questions about what has arrived of it --------------------------
-// A TLS client may send no newline. It gets the plain response, and reports an error.
+// The first bytes of TLS may hold no newline. The client gets the plain response.
 bool line_has_ended(string_view request) {
     if (request.empty()) return false;
     if (request[0] <= ' ' || request[0] > '~') return true;  // not text
@@ -199,8 +199,8 @@ size_t answered = 0;          // requests
 enum class State {
     waiting,    // for the request line
     reading,    // the rest: some proxies lose a response that overtakes the request
-    writing,    // the response, and reading: some clients send all before they read
-    lingering,  // discarding input until it pauses: early FIN makes proxies drop the page
+    writing,    // the response, and reads on: some clients send all before they read
+    lingering,  // reading until input pauses: an early FIN makes proxies drop the page
     closing,    // has sent FIN, and waits until the client does so, too
 };
 using enum State;
@@ -239,9 +239,9 @@ struct Connection {
     }
 
     // What poll() should report. It reports a condition while it holds, not a change.
-    // There mostly is room, and FIN remains readable: poll() would always return at once.
-    // So only writing asks for room, and it asks for no input after FIN. POLLERR (an
-    // error) and POLLHUP (both streams ended) come unasked: recv() or send() tells which.
+    // There is mostly room, and FIN stays readable: poll() would always return at once.
+    // So only writing asks for room, and not for input after FIN, which ends the others.
+    // POLLERR (an error) and POLLHUP (both ended) come unasked: recv() or send() tells.
     short events() const {
         if (state != writing) return POLLIN;
         return input_ended ? POLLOUT : POLLIN | POLLOUT;
@@ -265,7 +265,7 @@ struct Connection {
                 enter(writing);
                 [[fallthrough]];
             case writing:
-                // Before send(), which may find room though the client takes nothing.
+                // Before send(): it may find some room although the client takes nothing.
                 if (is_late()) return finish();
                 send_response();
                 if (!unsent.empty()) return;
@@ -284,7 +284,7 @@ struct Connection {
     }
 
     // Takes what has arrived. MSG_DONTWAIT, because advance() also runs without an event:
-    // without it recv() waits for input, and send() until there is room for all of it.
+    // with no flag recv() waits for input, and send() until there is room for all of it.
     void receive() {
         if (input_ended) return;
         char buffer[buffer_size];
@@ -311,7 +311,7 @@ struct Connection {
 };
 
 // ---- The server: all connections, and one poll() --------------------------------------
-volatile sig_atomic_t stop_requested = 0;  // A signal sets it.
+volatile sig_atomic_t stop_requested = 0;  // of the type that a handler may set
 
 struct Server {
     Fd listener;                   // the socket that accept() takes clients from
@@ -324,7 +324,7 @@ struct Server {
     void serve() {
         while (stop_requested == 0) poll_once(now + max_wait);
         accept_clients();
-        accept_clients();  // again, because an error ends it early
+        accept_clients();  // again, in case one failed client has ended it early
         listener = Fd{};
         const Time end = now + stop_timeout;
         while (!table.empty() && now < end) poll_once(end);
@@ -355,11 +355,11 @@ struct Server {
     }
 
     // Accepts the pending clients, each with a descriptor of its own. The listener has
-    // O_NONBLOCK: accept() fails if none is left. After other errors poll() tells again.
+    // O_NONBLOCK: accept() fails if none is left. After most errors poll() reports again.
     void accept_clients() {
         for (int i = 0; i <= backlog; ++i) {  // Linux holds one more than backlog.
             int number = accept(listener.number, nullptr, nullptr);
-            // No descriptor is left. Only at first: poll() has told of one, or it stops.
+            // Out of descriptors. It says so even if nobody is pending: hence only once.
             if (number < 0 && i == 0 && errno == EMFILE && !table.empty()) {
                 evict();
                 number = accept(listener.number, nullptr, nullptr);
@@ -400,7 +400,7 @@ struct Server {
 
 // ---- Signals and root: what a careful server does at start ----------------------------
 // A handler may interrupt any function halfway, even malloc(). So it only sets a flag.
-// The signal also ends poll() with EINTR. If it comes just before, max_wait has to pass.
+// The signal also ends poll() with EINTR. If it comes just before, max_wait may pass.
 extern "C" void request_stop(int) { stop_requested = 1; }
 
 void prepare_signals() {
@@ -411,16 +411,16 @@ void prepare_signals() {
         action.sa_handler = request_stop;
         sigaction(number, &action, nullptr);
     }
-    signal(SIGPIPE, SIG_IGN);  // from send() to a client that is gone; it would kill
-    signal(SIGXFSZ, SIG_IGN);  // from write() to a log at its size limit; it would kill
-    signal(SIGTTOU, SIG_IGN);  // from say() after "stty tostop"; it would stop maintd
+    signal(SIGPIPE, SIG_IGN);  // from send() to a client that is gone; would kill maintd
+    signal(SIGXFSZ, SIG_IGN);  // from write() to a log at its size limit; would kill it
+    signal(SIGTTOU, SIG_IGN);  // from say() after "stty tostop"; would stop maintd
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);  // The parent may have blocked some.
 }
 
-// Root is given up for good: a fault of maintd must not hand over the machine. The groups
-// come first: if they cannot be changed, that has to be said before a wait for the port.
+// Only a port below 1024 needs root. Then it is given up for good: a fault of maintd must
+// not hand over the machine. The groups come first: their error is told before a wait.
 void give_up_groups() {
     if (setgroups(0, nullptr) < 0 || setgid(options.uid) < 0)
         fail(1, "-u %u: %s (-u 0 keeps root)", options.uid, strerror(errno));
@@ -518,7 +518,7 @@ int listen_at(int fd) {
     if (is_v6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) < 0)
         return errno;
     // The kernel keeps a closed connection in TIME_WAIT for a minute, to absorb late
-    // packets. Without this option bind() would fail for as long.
+    // packets. Without this option bind() would fail all that time.
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);  // inherited
     if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0) return errno;
@@ -529,7 +529,7 @@ int listen_at(int fd) {
     return 0;
 }
 
-// Returns the listener, or fails. After -w has said that it waits, it always tries again.
+// Returns the listener, or fails. Once it has said that it waits, no error ends that.
 Fd open_listener() {
     bool has_waited = false;
     for (;;) {
