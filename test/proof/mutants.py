@@ -48,8 +48,8 @@ def tree(file="README", content=None):
 def failure(test, folder):
     """Returns the first line in which the test says that it fails, or None. It ends there, or after
     a limit, because a change may make it hang, and all that it has started with its namespace."""
-    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *test.split()]
-    with subprocess.Popen(command, cwd=folder, text=True, errors="replace",
+    alone = "setpriv --pdeathsig KILL unshare --pid --fork --kill-child --mount-proc"
+    with subprocess.Popen([*alone.split(), *test.split()], cwd=folder, text=True, errors="replace",
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         limit = threading.Timer(900 if "page" in test else 100, process.kill)
         limit.start()
