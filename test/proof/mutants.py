@@ -82,7 +82,7 @@ for argument in sys.argv[1:]:
     chosen = chosen[::int(number)] if number else [each for each in chosen if argument in each[0]]
 WORK.chmod(0o755)
 unchanged = tree()
-AT_A_TIME = 2 * (os.cpu_count() or 1)  # The tests wait most of the time.
+AT_A_TIME = os.cpu_count() or 1  # With more, browsers would be too late.
 controls = concurrent.futures.ThreadPoolExecutor(AT_A_TIME)
 with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
     results = [pool.submit(noticed, *rest) for _, *rest in chosen]
