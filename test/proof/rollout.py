@@ -395,7 +395,7 @@ def outside(name):
         ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/nagios/plugins",
          "CURL_CA_BUNDLE=/run/rollout/fullchain.pem", "timeout", "-v", "1800",
          "unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "bash",
-         "-c", f'{mounts}; exec python3 "$@"', "-", __file__, "--inside", name],
+         "-c", f'{mounts}; exec python3 -B "$@"', "-", __file__, "--inside", name],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     print(f"FAIL {name}\n{row.stdout}" if row.returncode else f"ok   {name}", flush=True)
     return row.returncode != 0
