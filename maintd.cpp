@@ -240,7 +240,7 @@ struct Connection {
 
     // What poll() should report. It reports a condition while it holds, not a change.
     // There is mostly room, and FIN stays readable: poll() would always return at once.
-    // So only writing asks for room, and not for input after FIN, which ends the others.
+    // So only writing asks for room, and not for input after FIN. Other states end there.
     // POLLERR (an error) and POLLHUP (both ended) come unasked: recv() or send() tells.
     short events() const {
         if (state != writing) return POLLIN;
@@ -359,7 +359,7 @@ struct Server {
     void accept_clients() {
         for (int i = 0; i <= backlog; ++i) {  // Linux holds one more than backlog.
             int number = accept(listener.number, nullptr, nullptr);
-            // Out of descriptors. It says so even if nobody is pending: hence only once.
+            // EMFILE comes even if nobody is pending: only the first one of a round evicts.
             if (number < 0 && i == 0 && errno == EMFILE && !table.empty()) {
                 evict();
                 number = accept(listener.number, nullptr, nullptr);
