@@ -54,7 +54,7 @@ TEST_CASE("1,024 fit, then the oldest silent one goes with nothing, or else the 
         for (std::size_t i = 7; i < 1024; i += 2) clients[i].send("GET /");
         if (!is_served(maintd.port)) return "the next visitor is not served";
         if (!evicted({0, 1, 3, 5})) return "it does not evict the oldest";
-        if (!is_whole(clients[0].receive_all(), built_in_page(), true))
+        if (!is_whole(clients[0].receive_all(), built_in_page, true))
             return "the oldest does not get its response";
         for (Client& client : clients) client.abort();
         const auto gone = [&] { return maintd.descriptors() == before + 3; };
@@ -78,7 +78,7 @@ TEST_CASE("without a descriptor new clients wait, and even a single one makes ro
     CHECK_FALSE(spins(maintd));
     CHECK(readable_ones(clients).empty());
     allow(1);
-    for (Client& client : clients) CHECK(is_whole(client.receive_all(), built_in_page()));
+    for (Client& client : clients) CHECK(is_whole(client.receive_all(), built_in_page));
     // The first of two keeps the only descriptor until the second one needs it.
     const std::string wrong = in_time(25, [&]() -> std::string {
         maintd.pause();
@@ -86,7 +86,7 @@ TEST_CASE("without a descriptor new clients wait, and even a single one makes ro
         clients = crowd(maintd.port, 2, {"GE", get});
         maintd.send_signal(SIGCONT);
         for (Client& client : clients)
-            if (!is_whole(client.receive_all(), built_in_page())) return "no page";
+            if (!is_whole(client.receive_all(), built_in_page)) return "no page";
         return seconds_since(start) < 25 ? "" : "it waits until the deadline";
     });
     CHECK(wrong == "");
@@ -96,7 +96,7 @@ TEST_CASE("without a descriptor new clients wait, and even a single one makes ro
         return last.readable() || (maintd.descriptors() == before + 1 &&
                                    maintd.status_field("State").front() == 'S');
     }));
-    CHECK(is_whole(last.ask(get), built_in_page()));
+    CHECK(is_whole(last.ask(get), built_in_page));
 }
 
 TEST_CASE("the kernel keeps less than 1 MB of a page for a client that does not read") {
@@ -125,8 +125,7 @@ TEST_CASE("all clients that are pending when the server is told to stop are answ
     maintd.send_signal(SIGTERM);
     maintd.send_signal(SIGCONT);
     std::size_t whole = 0;
-    for (Client& client : clients)
-        whole += is_whole(client.receive_all(), built_in_page());
+    for (Client& client : clients) whole += is_whole(client.receive_all(), built_in_page);
     CHECK(whole == count);
     CHECK(last_count(maintd.wait()) == count);
 }

@@ -378,11 +378,11 @@ inline bool is_whole(const Reply& reply, std::string_view page, bool head_only =
            reply.body() == (head_only ? "" : page);
 }
 
-inline std::string built_in_page() { return file_content("maintenance.html"); }
+inline const std::string built_in_page = file_content("maintenance.html");
 
 // Whether a visitor at this address gets the built-in page.
 inline bool is_served(std::uint16_t port, const char* to = "127.0.0.1") {
-    return is_whole(Client(port, 0, to).ask(get), built_in_page());
+    return is_whole(Client(port, 0, to).ask(get), built_in_page);
 }
 
 }  // namespace fixture

@@ -125,15 +125,17 @@ TEST_CASE("a log that must not grow costs the last line, and the stop is no erro
 // gone. 4 to 9: It is full but for 1 byte, 2 bytes, 4 bytes and so on.
 TEST_CASE("a terminal that is stuck or gone costs a count, but no visitor, and no stop") {
     const auto survive = [](int kind) -> std::string {
-        // -u 0, because a process that changes its user survives its parent.
         const auto as_with_nohup = [] {
             control_terminal();
             signal(SIGHUP, SIG_IGN);
         };
+        // -u 0, because a process that changes its user survives its parent.
         Maintd maintd({"-u", "0"}, as_with_nohup, open_terminal());
         Descriptor shell = open(maintd.proc("/fd/2").c_str(), O_WRONLY | O_NOCTTY);
-        if (kind < 2) tcflow(shell, TCOOFF);
-        if (kind >= 2) fill(maintd);
+        if (kind < 2)
+            tcflow(shell, TCOOFF);
+        else
+            fill(maintd);
         std::string room(kind < 4 ? 0 : std::size_t{1} << (kind - 4), '\0');
         if (!room.empty() && read(maintd.errors.reader, room.data(), room.size()) < 0)
             return "room";

@@ -25,7 +25,7 @@ void check_responses(const std::vector<std::string>& requests, bool head_only) {
     });
     for (std::size_t i = 0; i < requests.size(); ++i) {
         CAPTURE(requests[i].substr(0, 200));
-        CHECK(is_whole(replies[i], built_in_page(), head_only));
+        CHECK(is_whole(replies[i], built_in_page, head_only));
     }
     CHECK(last_count(maintd.stop()) == requests.size());
 }
