@@ -359,7 +359,7 @@ struct Server {
     void accept_clients() {
         for (int i = 0; i <= backlog; ++i) {  // Linux holds one more than backlog.
             int number = accept(listener.number, nullptr, nullptr);
-            // EMFILE comes even if nobody is pending: only the first one of a round evicts.
+            // EMFILE comes even if nobody is pending: only the first of a round evicts.
             if (number < 0 && i == 0 && errno == EMFILE && !table.empty()) {
                 evict();
                 number = accept(listener.number, nullptr, nullptr);
